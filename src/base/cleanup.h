@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * cleanup -- memory that frees itself when its name goes out of scope
+ *
+ * nr_cleanup_free char *text = strdup(x);   ...   return nr_steal(text);   (hands it out)
+ */
+#include <stdlib.h>
+
+static inline void nr_cleanup_free_pointer(void *pointer)
+{
+    free(*(void **)pointer);
+}
+
+#define nr_cleanup_free __attribute__((cleanup(nr_cleanup_free_pointer)))
+
+#define nr_steal(pointer)                                                                          \
+    ({                                                                                             \
+        __typeof__(pointer) *nr_steal_from = &(pointer);                                           \
+        __typeof__(pointer) nr_steal_value = *nr_steal_from;                                       \
+        *nr_steal_from = NULL;                                                                     \
+        nr_steal_value;                                                                            \
+    })
+
+#define nr_count_of(array) (sizeof(array) / sizeof((array)[0]))
+#define nr_container_of(pointer, type, member)                                                     \
+    ((type *)((char *)(pointer)-offsetof(type, member)))

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * error -- the sentence behind a negative result
+ *
+ * What       nr_fail() records where a failure arose and why, and returns its code. Forward a result
+ *            as it is: the innermost text knows most. Outcomes that a caller handles itself (-EAGAIN
+ *            on the way to a wait) are returned bare, without a text.
+ * Memory     Per thread, fixed size; never allocates.
+ */
+#include <errno.h>
+#include <naru/base.h>
+
+int nr_error_set(int error, const char *origin, const char *format, ...)
+    __attribute__((format(printf, 3, 4), cold));
+
+/* Adds the sentence only if none was recorded since nr_error_clear(); returns `error`. */
+int nr_error_default(int error, const char *origin, const char *text);
+void nr_error_clear(void);
+
+#define NR_STRING_(x) #x
+#define NR_STRING(x) NR_STRING_(x)
+#define NR_ORIGIN __FILE_NAME__ ":" NR_STRING(__LINE__)
+
+/* return nr_fail(-EINVAL, "%s is no port; give 1 to 65535", text); */
+#define nr_fail(error, ...) nr_error_set((error), NR_ORIGIN, __VA_ARGS__)
+
+/* "No space left on device (ENOSPC)"-like words for a code of either sign. Static memory. */
+const char *nr_error_name(int error);

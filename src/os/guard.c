@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/guard.h"
+#include <errno.h>
+#include <sys/single_threaded.h>
+
+#if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+#include <sys/rseq.h>
+
+bool nr_os_guard_works(void)
+{
+    return __libc_single_threaded && __rseq_size > 0;
+}
+
+/*
+ * 1: to 2: is the sequence; it ends behind the syscall instruction, so that a signal that comes when
+ * the call is over (or interrupted for good) does not abort it. 4: is where the kernel continues after
+ * an abort; the signature in front of it is what glibc registered. The kernel leaves the argument
+ * registers alone, so the abort only has to arm the sequence again.
+ */
+long nr_os_guarded_call(const int *raised, long number, const long arguments[6])
+{
+    struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    register long result __asm__("rax");
+    register long a0 __asm__("rdi") = arguments[0];
+    register long a1 __asm__("rsi") = arguments[1];
+    register long a2 __asm__("rdx") = arguments[2];
+    register long a3 __asm__("r10") = arguments[3];
+    register long a4 __asm__("r8") = arguments[4];
+    register long a5 __asm__("r9") = arguments[5];
+
+    __asm__ volatile(".pushsection __rseq_cs, \"aw\"\n\t"
+                     ".balign 32\n"
+                     "3:\n\t"
+                     ".long 0, 0\n\t"
+                     ".quad 1f, 2f - 1f, 4f\n\t"
+                     ".popsection\n"
+                     "5:\n\t"
+                     "leaq 3b(%%rip), %%rax\n\t"
+                     "movq %%rax, %[armed]\n"
+                     "1:\n\t"
+                     "cmpl $0, %[raised]\n\t"
+                     "jne 6f\n\t"
+                     "movq %[number], %%rax\n\t"
+                     "syscall\n"
+                     "2:\n\t"
+                     "jmp 7f\n\t"
+                     ".pushsection __rseq_abort, \"ax\"\n\t"
+                     ".byte 0x0f, 0xb9, 0x3d\n\t"
+                     ".long %c[signature]\n"
+                     "4:\n\t"
+                     "jmp 5b\n\t"
+                     ".popsection\n"
+                     "6:\n\t"
+                     "movq %[interrupted], %%rax\n"
+                     "7:\n\t"
+                     "movq $0, %[armed]\n\t"
+                     : "=&a"(result), [armed] "=m"(area->rseq_cs)
+                     : [raised] "m"(*(volatile const int *)raised), [number] "r"(number), "r"(a0),
+                       "r"(a1), "r"(a2), "r"(a3), "r"(a4), "r"(a5), [signature] "i"(RSEQ_SIG),
+                       [interrupted] "i"(-EINTR)
+                     : "rcx", "r11", "memory", "cc");
+    return result;
+}
+
+#else /* the checks and the wait go through poll instead */
+
+bool nr_os_guard_works(void)
+{
+    return false;
+}
+
+long nr_os_guarded_call(const int *raised, long number, const long arguments[6])
+{
+    (void)raised, (void)number, (void)arguments;
+    return -ENOSYS;
+}
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/io.h"
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT, "one set of event bits serves both");
+
+void nr_os_close(int *fd)
+{
+    int saved_errno = errno;
+
+    if (*fd >= 0)
+        close(*fd); /* Linux has released it even when it says EINTR */
+    *fd = -1;
+    errno = saved_errno;
+}
+
+int nr_os_open(const char *path, int flags, unsigned mode)
+{
+    int fd;
+
+    do
+        fd = open(path, flags | O_CLOEXEC, mode);
+    while (fd < 0 && errno == EINTR);
+    return fd < 0 ? -errno : fd;
+}
+
+int nr_os_fstat(int fd, struct stat *ret)
+{
+    return fstat(fd, ret) < 0 ? -errno : 0;
+}
+
+int nr_os_stat(const char *path, struct stat *ret)
+{
+    return lstat(path, ret) < 0 ? -errno : 0;
+}
+
+int nr_os_unlink(const char *path)
+{
+    return unlink(path) < 0 ? -errno : 0;
+}
+
+int nr_os_nonblocking(int fd, int on)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0)
+        return -errno;
+    flags = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+    return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}
+
+int nr_os_poll(struct pollfd *fds, unsigned count, struct nr_deadline *deadline)
+{
+    struct timespec storage;
+    int ready = ppoll(fds, count, nr_deadline_timespec(deadline, &storage), NULL);
+
+    return ready < 0 ? -errno : ready;
+}
+
+int nr_os_epoll_new(void)
+{
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+int nr_os_epoll_add(int epoll_fd, int fd, unsigned events)
+{
+    struct epoll_event event = {.events = events, .data.fd = fd};
+
+    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int nr_os_epoll_remove(int epoll_fd, int fd)
+{
+    return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
+}
+
+int nr_os_eventfd(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    return fd < 0 ? -errno : fd;
+}
+
+void nr_os_eventfd_set(int fd)
+{
+    uint64_t one = 1;
+
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+void nr_os_eventfd_clear(int fd)
+{
+    uint64_t count;
+
+    while (read(fd, &count, sizeof count) < 0 && errno == EINTR)
+        ;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * lock -- mutual exclusion and counting between the threads of one process (never shared memory)
+ */
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/single_threaded.h>
+
+struct nr_lock {
+    pthread_mutex_t mutex;
+};
+#define NR_LOCK_INIT {.mutex = PTHREAD_MUTEX_INITIALIZER}
+
+static inline void nr_lock_take(struct nr_lock *lock)
+{
+    pthread_mutex_lock(&lock->mutex);
+}
+static inline void nr_lock_give(struct nr_lock *lock)
+{
+    pthread_mutex_unlock(&lock->mutex);
+}
+
+/* Unlocks when its name goes out of scope: nr_lock_scope(&x->lock); */
+static inline void nr_lock_give_pointer(struct nr_lock **lock)
+{
+    nr_lock_give(*lock);
+}
+#define nr_lock_scope(lock)                                                                        \
+    __attribute__((cleanup(nr_lock_give_pointer))) struct nr_lock *nr_lock_scope_held = (lock);    \
+    nr_lock_take(nr_lock_scope_held)
+
+/* Counters of one process: exact with threads, and a plain addition without. */
+static inline void nr_count_add(uint64_t *counter, uint64_t amount)
+{
+    if (__libc_single_threaded)
+        *counter += amount;
+    else
+        __atomic_fetch_add(counter, amount, __ATOMIC_RELAXED);
+}
+static inline uint64_t nr_count_get(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}

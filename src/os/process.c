@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/process.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum { NR_PIDFS_MAGIC = 0x50494446 };
+
+uint64_t *nr_os_process_page;
+static uint64_t nr_os_process_latest;
+
+pid_t nr_os_pid(void)
+{
+    return getpid();
+}
+
+uid_t nr_os_uid(void)
+{
+    return geteuid();
+}
+
+/* The page reads 0 in a forked child; the counter goes on, so no ancestor ever had the new number. */
+uint64_t nr_os_process_token_new(void)
+{
+    uint64_t *page = __atomic_load_n(&nr_os_process_page, __ATOMIC_ACQUIRE);
+
+    if (!page) {
+        size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+        uint64_t *made = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (made == MAP_FAILED)
+            return 0;
+        if (madvise(made, page_bytes, MADV_WIPEONFORK) < 0 ||
+            !__atomic_compare_exchange_n(&nr_os_process_page, &page, made, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_ACQUIRE))
+            munmap(made, page_bytes);
+        else
+            page = made;
+        if (!page)
+            return 0;
+    }
+    uint64_t token = __atomic_load_n(page, __ATOMIC_ACQUIRE);
+    if (!token) {
+        uint64_t next = __atomic_add_fetch(&nr_os_process_latest, 1, __ATOMIC_ACQ_REL);
+        if (__atomic_compare_exchange_n(page, &token, next, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE))
+            token = next;
+    }
+    return token;
+}
+
+int nr_os_pidfd_open(pid_t pid)
+{
+    long fd = syscall(SYS_pidfd_open, pid, 0);
+
+    return fd < 0 ? -errno : (int)fd;
+}
+
+bool nr_os_pidfd_is_dead(int pidfd)
+{
+    struct pollfd poll_one = {.fd = pidfd, .events = POLLIN};
+    int ready;
+
+    do
+        ready = poll(&poll_one, 1, 0);
+    while (ready < 0 && errno == EINTR);
+    return ready > 0 && (poll_one.revents & (POLLIN | POLLHUP));
+}
+
+static uint64_t nr_os_process_start_time(pid_t pid)
+{
+    char path[32], text[1024];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (size <= 0)
+        return 0;
+    text[size] = '\0';
+    const char *field = strrchr(text, ')'); /* the name in field 2 may hold anything, also ')' */
+    for (int number = 2; field && number < 22; number++)
+        field = strchr(field + 1, ' ');
+    return field ? strtoull(field + 1, NULL, 10) : 0;
+}
+
+uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid)
+{
+    struct statfs file_system;
+    struct stat status;
+
+    if (fstatfs(pidfd, &file_system) == 0 && file_system.f_type == NR_PIDFS_MAGIC &&
+        fstat(pidfd, &status) == 0)
+        return status.st_ino;
+    return nr_os_process_start_time(pid);
+}
+
+uint64_t nr_os_pid_namespace(void)
+{
+    struct stat status;
+
+    return stat("/proc/self/ns/pid", &status) < 0 ? 0 : status.st_ino;
+}

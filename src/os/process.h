@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * process -- who I am, who they are, and whether they still live
+ *
+ * Death      Only the kernel says it: a pidfd is readable when its process is dead. A pid alone is not
+ *            an identity (it is reused); a pid with the inode of its pidfd is, on kernels that have
+ *            pidfs (6.9). Before that, the pid with the start time of /proc/PID/stat stands in.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+pid_t nr_os_pid(void);
+uid_t nr_os_uid(void);
+
+/*
+ * A number that is this process's own among its ancestors and children: it differs in a forked child
+ * from what it was in the parent. Costs one load. Source: MADV_WIPEONFORK, madvise(2).
+ */
+extern uint64_t *nr_os_process_page;
+uint64_t nr_os_process_token_new(void); /* makes it on first use in a process; 0 if no memory */
+static inline bool nr_os_process_is(uint64_t token)
+{
+    return nr_os_process_page && *nr_os_process_page == token;
+}
+
+/* A pidfd, close-on-exec; -ESRCH when there is no such process (any more), -EMFILE, ... */
+int nr_os_pidfd_open(pid_t pid);
+
+/* True when the process of that pidfd is dead (a zombie is dead). */
+bool nr_os_pidfd_is_dead(int pidfd);
+
+/* What tells this process from a later one with the same pid; 0 when unknown. */
+uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid);
+
+/* The inode of the calling process's PID namespace; 0 when /proc is not there. */
+uint64_t nr_os_pid_namespace(void);

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * endpoint -- what a transport is: the contract that one file per technique fulfils
+ *
+ * What       A transport is a `struct nr_transport` of functions. Its endpoint begins with a
+ *            `struct naru_endpoint` (made by nr_endpoint_new) and adds its own fields behind it.
+ * Core does  ownership after fork, interrupts' life, roles, sizes against message_size_max, messages
+ *            that were put back or did not fit, loans and takes for transports without a memory of
+ *            their own, counters, readiness of all this in one descriptor.
+ * A transport does  the rest: it may be called by several threads at once (except close), keeps to the
+ *            deadline, and returns what its slot says.
+ * Layers     A transport calls base, data and os, never core.
+ */
+#include "base/error.h"
+#include "base/uri.h"
+#include "os/clock.h"
+#include "os/interrupt.h"
+#include "os/io.h"
+#include "os/lock.h"
+#include <naru/endpoint.h>
+#include <naru/transport.h>
+
+enum { NR_MESSAGE_LIMIT_BYTES = 1 << 30 }; /* 1 GiB: the largest message of any stream */
+
+/* What an open asks for; `options` is complete: every field has its value or is 0 for "default". */
+struct nr_request {
+    struct nr_uri uri;
+    const char *text; /* the URI as it was given, for error texts */
+    enum naru_role role;
+    struct naru_options options;
+};
+
+/* A message on its way out. parts_count >= 1; the sum of the parts is size_bytes. */
+struct nr_out {
+    const struct iovec *parts;
+    int parts_count;
+    size_t size_bytes;
+    int64_t type; /* 0: not set */
+    const int *fds;
+    size_t fds_count;
+};
+
+/*
+ * A message on its way in. The transport writes it to message->data (capacity_bytes of room) and fills
+ * in the fields it knows. If it does not fit and can't stay where it is, the transport hands over a
+ * malloc'ed copy of the whole in `spill`, sets message->size_bytes, and returns -EMSGSIZE: core keeps it.
+ */
+struct nr_in {
+    struct naru_message *message;
+    void *spill;
+    int *fds; /* room for fds_capacity descriptors; fds_count of them arrived */
+    size_t fds_capacity, fds_count;
+};
+
+struct nr_transport {
+    const char *scheme;
+
+    /* Opens; *ret from nr_endpoint_new(). Sets options to what holds now: sizes, contract. */
+    int (*open)(struct naru_endpoint **ret, const struct nr_request *request);
+
+    /* Both ends of an anonymous channel, or NULL: -EOPNOTSUPP. */
+    int (*pair)(struct naru_endpoint *ret[2], const struct nr_request *request);
+
+    /* Pair only: `endpoint` was inherited by fork and belongs to this process from now on. May be NULL. */
+    int (*adopt)(struct naru_endpoint *endpoint);
+
+    /* Tells the other side that this one ends. Only in the owning process, before release. May be NULL. */
+    void (*leave)(struct naru_endpoint *endpoint);
+
+    /* Gives back this process's descriptors and memory (not the endpoint itself), without a word to the
+       other side. In any process that has a copy; may run twice. */
+    void (*release)(struct naru_endpoint *endpoint);
+
+    int (*unlink)(const struct nr_uri *uri);
+
+    /* 0: committed. Waits up to the deadline. `out` fits message_size_max. */
+    int (*send)(struct naru_endpoint *endpoint, const struct nr_out *out,
+                struct nr_deadline *deadline);
+
+    /* 0: one message in *in. Waits up to the deadline. */
+    int (*recv)(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline);
+
+    /* Several at once, each as above; NULL: core loops. Return the number, or an error if none. */
+    int (*send_many)(struct naru_endpoint *endpoint, const struct naru_message *messages,
+                     size_t count, struct nr_deadline *deadline);
+
+    /* In place; all NULL where the transport has no memory of its own: core lends from the heap. */
+    int (*loan)(struct naru_endpoint *endpoint, size_t size_bytes, struct naru_message *ret,
+                struct nr_deadline *deadline);
+    int (*commit)(struct naru_endpoint *endpoint, struct naru_message *message);
+    int (*cancel)(struct naru_endpoint *endpoint, struct naru_message *message);
+    int (*take)(struct naru_endpoint *endpoint, struct naru_message *ret,
+                struct nr_deadline *deadline);
+    int (*ack)(struct naru_endpoint *endpoint, struct naru_message *message);
+    int (*requeue)(struct naru_endpoint *endpoint, struct naru_message *message);
+
+    /* A descriptor that polls `events` (NR_READABLE: a receive may succeed; NR_WRITABLE: a send may).
+       Stays the endpoint's. *events is what to poll it for. -EOPNOTSUPP if there is none. */
+    int (*descriptor)(struct naru_endpoint *endpoint, unsigned *events);
+
+    /* naru_fd() is in use and a receive has just returned -EAGAIN: make sure that the descriptor tells
+       of the next message. NULL where the descriptor is the kernel's own. */
+    void (*arm)(struct naru_endpoint *endpoint);
+
+    /* Adds queued_messages and the like to what core has filled in. May be NULL. */
+    int (*stat)(struct naru_endpoint *endpoint, struct naru_stat *stat);
+};
+
+/* Weak while transports are being written, so that every step links. */
+extern const struct nr_transport __attribute__((weak)) nr_pipe_transport, nr_fifo_transport, nr_mq_transport,
+    nr_sysv_transport, nr_shm_transport, nr_file_transport, nr_signal_transport, nr_unix_transport,
+    nr_abstract_transport, nr_tcp_transport;
+
+/* A message that waits in this endpoint: put back, or larger than the room that was offered. */
+struct nr_kept {
+    struct nr_kept *next;
+    struct naru_message message; /* data is malloc'ed */
+};
+
+struct naru_endpoint {
+    const struct nr_transport *transport;
+    uint64_t owner; /* token of the process it belongs to; 0: none here */
+    enum naru_role role;
+    struct naru_options options; /* as they hold for the channel */
+    struct nr_interrupt interrupt;
+    uint64_t sent_messages, sent_bytes, received_messages, received_bytes, lost_messages;
+
+    struct nr_lock lock; /* of everything below, and free for the transport's slow paths */
+    struct nr_kept *kept;
+    int kept_count;       /* also read without the lock */
+    void *spare;          /* one receive buffer for naru_take, of spare_bytes */
+    size_t spare_bytes;
+    int ready_fd[2];      /* naru_fd, naru_send_fd: epoll; -1 until asked for */
+    int kept_fd;          /* eventfd in ready_fd[0]: something is kept */
+
+    struct naru_endpoint *other; /* the other end of a pair, or NULL */
+    pid_t creator_pid;           /* pair: who made it */
+    pid_t peer_pid;              /* pair, assigned: who holds the other end */
+    int peer_pidfd;              /* -1: not watched */
+    char *uri;
+};
+
+/* A zeroed object of `size_bytes` whose first member is the endpoint, and which belongs to this
+   process; -ENOMEM. Free with nr_endpoint_free(), which does not call release(). */
+int nr_endpoint_new(struct naru_endpoint **ret, size_t size_bytes,
+                    const struct nr_transport *transport, const struct nr_request *request);
+void nr_endpoint_free(struct naru_endpoint *endpoint);
+
+/* True when the caller may block in the system call itself: no deadline, nobody to watch, and an
+   interrupt can't be missed (os/guard.h). */
+bool nr_endpoint_blocks_directly(const struct naru_endpoint *endpoint,
+                                 const struct nr_deadline *deadline);
+
+/* That system call; -EINTR means: look at nr_endpoint_interrupted() and go round again. */
+long nr_endpoint_call(struct naru_endpoint *endpoint, long number, const long arguments[6]);
+
+/*
+ * Sleeps until `fd` (-1: none) polls `events`, the deadline is over (-EAGAIN if it was 0, -ETIMEDOUT),
+ * an interrupt comes (-EINTR, consumed), or the watched peer is dead and `fd` has nothing (-EOWNERDEAD).
+ * 0: try again; maybe for nothing.
+ */
+int nr_endpoint_wait(struct naru_endpoint *endpoint, int fd, unsigned events,
+                     struct nr_deadline *deadline);
+
+/* -EINTR, with its text, if an interrupt is pending; it is consumed. 0 otherwise. */
+int nr_endpoint_interrupted(struct naru_endpoint *endpoint);
+
+/* True when a pair's other process is known to be dead. One poll(2) if it is watched. */
+bool nr_endpoint_peer_is_dead(const struct naru_endpoint *endpoint);
+
+/* Copies `size_bytes` at offset `from` of the scattered message to `to`. */
+void nr_out_copy(const struct nr_out *out, size_t from, void *to, size_t size_bytes);
+
+/*
+ * Delivers a message that stands at `data`: copies it when it fits, spills it (-EMSGSIZE) when not.
+ */
+int nr_in_deliver(struct nr_in *in, const void *data, size_t size_bytes);
+
+/*
+ * For opens: options that a transport fixes. Checks what the caller set against what holds, names both
+ * values in the text (-EINVAL), and stores what holds. nr_request_refuse() is for fields that it
+ * can't honour at all (-EOPNOTSUPP).
+ */
+int nr_request_settle(const struct nr_request *request, const char *name, uint64_t wanted,
+                      uint64_t holds);
+int nr_request_refuse(const struct nr_request *request, const char *name, uint64_t wanted,
+                      const char *why);
