@@ -20,7 +20,6 @@
  * Signals    No function here is async-signal-safe, except naru_interrupt().
  */
 #include <naru/message.h>
-#include <sys/types.h>
 #include <sys/uio.h>
 
 #ifdef __cplusplus

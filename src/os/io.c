@@ -81,6 +81,16 @@ int nr_os_epoll_remove(int epoll_fd, int fd)
     return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
 }
 
+void nr_os_drain(int fd)
+{
+    char scrap[4096];
+    ssize_t size;
+
+    do
+        size = read(fd, scrap, sizeof scrap);
+    while (size > 0 || (size < 0 && errno == EINTR));
+}
+
 int nr_os_eventfd(void)
 {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -33,6 +33,8 @@ int nr_os_epoll_new(void);
 int nr_os_epoll_add(int epoll_fd, int fd, unsigned events); /* EPOLLIN, EPOLLOUT as NR_* */
 int nr_os_epoll_remove(int epoll_fd, int fd);
 
+void nr_os_drain(int fd); /* reads away what a non-blocking descriptor has */
+
 int nr_os_eventfd(void); /* non-blocking, close-on-exec */
 void nr_os_eventfd_set(int fd);
 void nr_os_eventfd_clear(int fd);

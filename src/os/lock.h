@@ -38,6 +38,11 @@ static inline void nr_count_add(uint64_t *counter, uint64_t amount)
     else
         __atomic_fetch_add(counter, amount, __ATOMIC_RELAXED);
 }
+/* The value before; each caller gets another one. */
+static inline uint64_t nr_count_next(uint64_t *counter)
+{
+    return __libc_single_threaded ? (*counter)++ : __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
 static inline uint64_t nr_count_get(const uint64_t *counter)
 {
     return __atomic_load_n(counter, __ATOMIC_RELAXED);

@@ -20,6 +20,7 @@
 #include "os/lock.h"
 #include <naru/endpoint.h>
 #include <naru/transport.h>
+#include <stdbool.h>
 
 enum { NR_MESSAGE_LIMIT_BYTES = 1 << 30 }; /* 1 GiB: the largest message of any stream */
 
@@ -55,6 +56,7 @@ struct nr_in {
 
 struct nr_transport {
     const char *scheme;
+    bool passes_fds; /* naru_send_fds() */
 
     /* Opens; *ret from nr_endpoint_new(). Sets options to what holds now: sizes, contract. */
     int (*open)(struct naru_endpoint **ret, const struct nr_request *request);
@@ -107,9 +109,10 @@ struct nr_transport {
     int (*stat)(struct naru_endpoint *endpoint, struct naru_stat *stat);
 };
 
-/* Weak while transports are being written, so that every step links. */
-extern const struct nr_transport __attribute__((weak)) nr_pipe_transport, nr_fifo_transport, nr_mq_transport,
-    nr_sysv_transport, nr_shm_transport, nr_file_transport, nr_signal_transport, nr_unix_transport,
+extern const struct nr_transport nr_pipe_transport, nr_fifo_transport;
+/* Weak while they are being written, so that every step links: whoever adds one moves it up. */
+extern const struct nr_transport __attribute__((weak)) nr_mq_transport, nr_sysv_transport,
+    nr_shm_transport, nr_file_transport, nr_signal_transport, nr_unix_transport,
     nr_abstract_transport, nr_tcp_transport;
 
 /* A message that waits in this endpoint: put back, or larger than the room that was offered. */
@@ -135,7 +138,8 @@ struct naru_endpoint {
     int kept_fd;          /* eventfd in ready_fd[0]: something is kept */
 
     struct naru_endpoint *other; /* the other end of a pair, or NULL */
-    pid_t creator_pid;           /* pair: who made it */
+    pid_t creator_pid;           /* who made it ... */
+    uint64_t creator_identity;   /* ... and, for a pair, what tells it from a later process */
     pid_t peer_pid;              /* pair, assigned: who holds the other end */
     int peer_pidfd;              /* -1: not watched */
     char *uri;

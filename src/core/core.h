@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * core -- what the public functions share
+ *
+ * What       Each public function enters through nr_core_enter(), calls the transport, and leaves
+ *            through nr_core_leave(), so that ownership, roles and error texts are treated in one place.
+ */
+#include "os/process.h"
+#include "transport/endpoint.h"
+
+int nr_core_refuse(const struct naru_endpoint *endpoint, unsigned role);
+
+/* 0 if this process may use the endpoint in that role (0: in any). Forgets the last error text. */
+static inline int nr_core_enter(const struct naru_endpoint *endpoint, unsigned role)
+{
+    nr_error_clear();
+    if (__builtin_expect(!endpoint || !nr_os_process_is(endpoint->owner) ||
+                             (endpoint->role & role) != role,
+                         0))
+        return nr_core_refuse(endpoint, role);
+    return 0;
+}
+
+int nr_core_failed(const struct naru_endpoint *endpoint, int error);
+
+/* Sees to it that a negative result has a sentence. */
+static inline int nr_core_leave(const struct naru_endpoint *endpoint, int result)
+{
+    return __builtin_expect(result < 0, 0) ? nr_core_failed(endpoint, result) : result;
+}
+
+/* Kept messages (ready.c): first in, first out; `at_front` for one that was put back. */
+int nr_kept_push(struct naru_endpoint *endpoint, const struct naru_message *message, bool at_front);
+struct nr_kept *nr_kept_pop(struct naru_endpoint *endpoint, size_t capacity_bytes,
+                            size_t *ret_needed_bytes);
+
+/* A receive has found nothing: the descriptor that was handed out must tell of the next message. */
+static inline void nr_core_arm(struct naru_endpoint *endpoint)
+{
+    if (endpoint->ready_fd[0] >= 0 && endpoint->transport->arm)
+        endpoint->transport->arm(endpoint);
+}
+
+/* A pair's peer has become known: its death makes the descriptors readable. */
+int nr_ready_watch_peer(struct naru_endpoint *endpoint);
+
+/* Makes complete options out of what the user gave; -EINVAL with the field's name. */
+int nr_options_complete(struct naru_options *ret, const struct naru_options *given);

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/pipe.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x00000100 /* Linux 6.18 */
+#endif
+
+/* What this kernel lacks, once it has said so. */
+static bool nr_os_pipe_lacks_nosignal, nr_os_pipe_lacks_nowait;
+
+int nr_os_pipe_new(int fds[2])
+{
+    return pipe2(fds, O_CLOEXEC | O_DIRECT) < 0 ? -errno : 0;
+}
+
+int nr_os_fifo_new(const char *path, unsigned mode)
+{
+    return mkfifo(path, mode) < 0 ? -errno : 0;
+}
+
+int nr_os_pipe_packets(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0)
+        return -errno;
+    return fcntl(fd, F_SETFL, (flags | O_DIRECT) & ~O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int nr_os_pipe_resize(int fd, unsigned size_bytes)
+{
+    return fcntl(fd, F_SETPIPE_SZ, size_bytes) < 0 ? -errno : 0;
+}
+
+int nr_os_pipe_size(int fd)
+{
+    int size_bytes = fcntl(fd, F_GETPIPE_SZ);
+
+    return size_bytes < 0 ? -errno : size_bytes;
+}
+
+int nr_os_reopen(int fd, int flags)
+{
+    char path[32];
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return nr_os_open(path, flags, 0);
+}
+
+int nr_os_replace(int from, int to)
+{
+    int result;
+
+    do
+        result = dup3(from, to, O_CLOEXEC) < 0 ? -errno : 0;
+    while (result == -EINTR || result == -EBUSY);
+    close(from);
+    return result;
+}
+
+long nr_os_pipe_read_now(int fd, const struct iovec *parts, int count)
+{
+    for (;;) {
+        ssize_t size = nr_os_pipe_lacks_nowait ? readv(fd, parts, count)
+                                               : preadv2(fd, parts, count, -1, RWF_NOWAIT);
+        if (size >= 0)
+            return size;
+        if (errno == EOPNOTSUPP && !nr_os_pipe_lacks_nowait)
+            nr_os_pipe_lacks_nowait = true;
+        else if (errno != EINTR)
+            return -errno;
+        if (nr_os_pipe_lacks_nowait && nr_os_nonblocking(fd, 1) < 0)
+            return -errno;
+    }
+}
+
+/* Before 6.18: SIGPIPE waits while we write, and one that our write raised is taken away. */
+static long nr_os_pipe_write_masked(int fd, const struct iovec *parts, int count, int flags)
+{
+    sigset_t pipe_only, before, pending;
+
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    ssize_t size = pwritev2(fd, parts, count, -1, flags);
+    int error = size < 0 ? errno : 0;
+    if (error == EPIPE && !sigismember(&pending, SIGPIPE))
+        while (sigtimedwait(&pipe_only, NULL, &(struct timespec){0}) < 0 && errno == EINTR)
+            ;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error ? -error : size;
+}
+
+long nr_os_pipe_write_now(int fd, const struct iovec *parts, int count)
+{
+    for (;;) {
+        int flags = nr_os_pipe_lacks_nowait ? 0 : RWF_NOWAIT;
+        long size;
+
+        if (nr_os_pipe_lacks_nosignal) {
+            size = nr_os_pipe_write_masked(fd, parts, count, flags);
+        } else {
+            size = pwritev2(fd, parts, count, -1, flags | RWF_NOSIGNAL);
+            size = size < 0 ? -errno : size;
+        }
+        if (size == -EOPNOTSUPP && !nr_os_pipe_lacks_nosignal)
+            nr_os_pipe_lacks_nosignal = true;
+        else if (size == -EOPNOTSUPP && !nr_os_pipe_lacks_nowait)
+            nr_os_pipe_lacks_nowait = true;
+        else if (size != -EINTR)
+            return size;
+        if (nr_os_pipe_lacks_nowait && nr_os_nonblocking(fd, 1) < 0)
+            return -errno;
+    }
+}
+
+long nr_os_pipe_read_call(int fd, const struct iovec *parts, int count, long arguments[6])
+{
+    arguments[0] = fd;
+    arguments[1] = (long)parts;
+    arguments[2] = count;
+    return SYS_readv;
+}
+
+bool nr_os_pipe_write_call(int fd, const struct iovec *parts, int count, long *ret_number,
+                           long arguments[6])
+{
+    if (nr_os_pipe_lacks_nosignal)
+        return false;
+    *ret_number = SYS_pwritev2;
+    arguments[0] = fd;
+    arguments[1] = (long)parts;
+    arguments[2] = count;
+    arguments[3] = -1; /* the position: none */
+    arguments[4] = 0;
+    arguments[5] = RWF_NOSIGNAL;
+    return true;
+}
+
+int nr_os_open_watch(const char *path)
+{
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+    if (fd < 0)
+        return -errno;
+    if (inotify_add_watch(fd, path, IN_OPEN) < 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * pipe -- pipes and FIFOs in packet mode
+ *
+ * What       With O_DIRECT on the writing side each write of up to PIPE_BUF bytes is a packet of its own,
+ *            and each read gives one packet: message boundaries without a lock. pipe(2), "packet mode".
+ * Returns    As io.h. SIGPIPE is never raised (RWF_NOSIGNAL where the kernel has it, else it is blocked
+ *            and taken away in the calling thread).
+ */
+#include "os/io.h"
+#include <limits.h>
+#include <stdbool.h>
+
+int nr_os_pipe_new(int fds[2]); /* [0] reads, [1] writes in packets; close-on-exec */
+int nr_os_fifo_new(const char *path, unsigned mode);
+int nr_os_pipe_packets(int fd); /* packet mode for this writing description */
+int nr_os_pipe_resize(int fd, unsigned size_bytes);
+int nr_os_pipe_size(int fd);
+
+/* A description of its own for the pipe behind `fd`; flags as open(2). */
+int nr_os_reopen(int fd, int flags);
+
+/* `to` becomes what `from` is, in one step; `from` is closed. */
+int nr_os_replace(int from, int to);
+
+/* Never block; -EAGAIN. */
+long nr_os_pipe_read_now(int fd, const struct iovec *parts, int count);
+long nr_os_pipe_write_now(int fd, const struct iovec *parts, int count);
+
+/* The arguments for nr_endpoint_call() that block; false if this kernel's way can't be one call. */
+long nr_os_pipe_read_call(int fd, const struct iovec *parts, int count, long arguments[6]);
+bool nr_os_pipe_write_call(int fd, const struct iovec *parts, int count, long *ret_number,
+                           long arguments[6]);
+
+/* Waits, at most to the deadline, until someone opens `path`: an inotify descriptor to wait with. */
+int nr_os_open_watch(const char *path);
