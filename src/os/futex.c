@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/futex.h"
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdbool.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef FUTEX_32
+#define FUTEX_32 2
+#endif
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
+struct nr_os_futex_waitv { /* struct futex_waitv of linux/futex.h, which Debian 12's has as well */
+    uint64_t value;
+    uint64_t address;
+    uint32_t flags;
+    uint32_t reserved;
+};
+
+int nr_os_futex_wait(const struct nr_os_futex_word *words, unsigned count,
+                     struct nr_deadline *deadline)
+{
+    struct nr_os_futex_waitv waits[NR_OS_FUTEX_WORDS_MAX];
+    struct timespec until, *limit = NULL;
+
+    if (!nr_deadline_is_never(deadline)) {
+        int64_t left = nr_deadline_left_ns(deadline);
+        if (left == 0)
+            return -ETIMEDOUT;
+        int64_t at = deadline->at_ns;
+        until = (struct timespec){.tv_sec = at / 1000000000, .tv_nsec = at % 1000000000};
+        limit = &until;
+    }
+    long result;
+    if (count == 1) {
+        result = syscall(SYS_futex, words[0].word, FUTEX_WAIT_BITSET, words[0].value, limit, NULL,
+                         FUTEX_BITSET_MATCH_ANY);
+    } else {
+        for (unsigned i = 0; i < count; i++)
+            waits[i] = (struct nr_os_futex_waitv){
+                .value = words[i].value,
+                .address = (uint64_t)(uintptr_t)words[i].word,
+                .flags = FUTEX_32,
+            };
+        result = syscall(SYS_futex_waitv, waits, count, 0, limit, CLOCK_MONOTONIC);
+    }
+    if (result >= 0 || errno == EAGAIN)
+        return 0;
+    return -errno;
+}
+
+int nr_os_futex_wake(const uint32_t *word, unsigned count)
+{
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+
+    return woken < 0 ? -errno : (int)woken;
+}
+
+int nr_os_futex_add_and_wake(uint32_t *word)
+{
+    const unsigned operation =
+        ((unsigned)FUTEX_OP_ADD << 28) | ((unsigned)FUTEX_OP_CMP_EQ << 24) | (1u << 12);
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE_OP, INT_MAX, 0L, word, operation);
+
+    return woken < 0 ? -errno : (int)woken;
+}
+
+/* The robust list of a thread is glibc's; its offset from a list node to the futex word is fixed. */
+struct nr_os_futex_thread {
+    struct robust_list_head *head;
+    bool is_known;
+};
+static _Thread_local struct nr_os_futex_thread nr_os_futex_thread;
+
+static struct robust_list_head *nr_os_futex_head(void)
+{
+    struct nr_os_futex_thread *thread = &nr_os_futex_thread;
+
+    if (__builtin_expect(!thread->is_known, 0)) {
+        size_t size_bytes;
+        if (syscall(SYS_get_robust_list, 0, &thread->head, &size_bytes) < 0)
+            thread->head = NULL;
+        thread->is_known = true;
+    }
+    return thread->head;
+}
+
+void *nr_os_futex_pending(const uint32_t *word)
+{
+    struct robust_list_head *head = nr_os_futex_head();
+
+    if (!head)
+        return NULL;
+    void *before = head->list_op_pending;
+    __atomic_store_n(&head->list_op_pending, (void *)((char *)word - head->futex_offset),
+                     __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return before;
+}
+
+void nr_os_futex_pending_end(void *before)
+{
+    struct robust_list_head *head = nr_os_futex_head();
+
+    if (!head)
+        return;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&head->list_op_pending, before, __ATOMIC_RELAXED);
+}
