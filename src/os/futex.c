@@ -69,45 +69,50 @@ int nr_os_futex_add_and_wake(uint32_t *word)
     return woken < 0 ? -errno : (int)woken;
 }
 
-/* The robust list of a thread is glibc's; its offset from a list node to the futex word is fixed. */
-struct nr_os_futex_thread {
+/*
+ * The robust list of a thread is glibc's; its offset from a list node to the futex word is fixed. `armed` is
+ * what we put there last: anything else that is not NULL belongs to a robust mutex being locked right now.
+ */
+static _Thread_local struct {
     struct robust_list_head *head;
+    void *armed;
     bool is_known;
-};
-static _Thread_local struct nr_os_futex_thread nr_os_futex_thread;
+} nr_os_futex_thread;
 
 static struct robust_list_head *nr_os_futex_head(void)
 {
-    struct nr_os_futex_thread *thread = &nr_os_futex_thread;
+    size_t size_bytes;
 
-    if (__builtin_expect(!thread->is_known, 0)) {
-        size_t size_bytes;
-        if (syscall(SYS_get_robust_list, 0, &thread->head, &size_bytes) < 0)
-            thread->head = NULL;
-        thread->is_known = true;
+    if (__builtin_expect(!nr_os_futex_thread.is_known, 0)) {
+        if (syscall(SYS_get_robust_list, 0, &nr_os_futex_thread.head, &size_bytes) < 0)
+            nr_os_futex_thread.head = NULL;
+        nr_os_futex_thread.is_known = true;
     }
-    return thread->head;
+    return nr_os_futex_thread.head;
 }
 
-void *nr_os_futex_pending(const uint32_t *word)
-{
-    struct robust_list_head *head = nr_os_futex_head();
-
-    if (!head)
-        return NULL;
-    void *before = head->list_op_pending;
-    __atomic_store_n(&head->list_op_pending, (void *)((char *)word - head->futex_offset),
-                     __ATOMIC_RELAXED);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return before;
-}
-
-void nr_os_futex_pending_end(void *before)
+void nr_os_futex_arm(const uint32_t *word)
 {
     struct robust_list_head *head = nr_os_futex_head();
 
     if (!head)
         return;
+    void *node = (char *)word - head->futex_offset;
+    void *now = __atomic_load_n((void **)&head->list_op_pending, __ATOMIC_RELAXED);
+    if (now == node || (now && now != nr_os_futex_thread.armed))
+        return;
+    nr_os_futex_thread.armed = node;
+    __atomic_store_n((void **)&head->list_op_pending, node, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    __atomic_store_n(&head->list_op_pending, before, __ATOMIC_RELAXED);
+}
+
+void nr_os_futex_disarm(const uint32_t *word)
+{
+    struct robust_list_head *head = nr_os_futex_head();
+
+    if (!head)
+        return;
+    void *node = (char *)word - head->futex_offset;
+    if (__atomic_load_n((void **)&head->list_op_pending, __ATOMIC_RELAXED) == node)
+        __atomic_store_n((void **)&head->list_op_pending, NULL, __ATOMIC_RELAXED);
 }

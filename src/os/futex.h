@@ -4,7 +4,7 @@
  * futex -- sleep until a word in shared memory changes, and wake who sleeps
  *
  * What       Words are 32 bits, shared between processes. Each wait may return for nothing.
- * Death      While a word is `pending` (nr_os_futex_pending) in a thread, the kernel wakes one who
+ * Death      While a word is pending (nr_os_futex_arm) in a thread, the kernel wakes one who
  *            sleeps on it when that thread dies; the word itself stays 0. One such word serves any number
  *            of processes. Source: handle_futex_death() in the kernel, "pending_op && !pi && !uval".
  * Returns    0 woken, or it had changed; -EINTR, -ETIMEDOUT.
@@ -30,8 +30,9 @@ int nr_os_futex_wake(const uint32_t *word, unsigned count);
 int nr_os_futex_add_and_wake(uint32_t *word);
 
 /*
- * Makes `word` the calling thread's pending word until nr_os_futex_pending_end(), which takes what begin
- * returned. Nests. Returns NULL where there is no robust list. A handful of instructions, no system call.
+ * Leaves `word` pending in the calling thread, until another one is armed, the thread uses a robust mutex,
+ * or nr_os_futex_disarm(word). A few instructions, no system call. If the thread is in the middle of locking
+ * a robust mutex (we are in a signal handler), that one stays.
  */
-void *nr_os_futex_pending(const uint32_t *word);
-void nr_os_futex_pending_end(void *before);
+void nr_os_futex_arm(const uint32_t *word);
+void nr_os_futex_disarm(const uint32_t *word);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * party -- one endpoint among those that share a segment: joins, notices deaths, has them repaired
+ *
+ * What       Brings the shared table (data/participants.h) together with the kernel, which alone knows
+ *            who is dead: a pidfd that is readable, of a process whose identity is the entry's.
+ * Who waits  Sleepers sleep on their own words and on the segment's death word, which is pending in
+ *            every thread that has called nr_party_operate(): when one dies, at any instruction, the kernel
+ *            wakes a sleeper, which calls nr_party_sweep(), which repairs and wakes the others.
+ * Memory     The table and the death word are shared; the handle is private.
+ * Threads    All functions may be called by several threads, except join and leave.
+ * Death      A repair that was interrupted is done again from the beginning by the next sweep.
+ */
+#include "data/participants.h"
+#include "os/futex.h"
+#include "os/lock.h"
+#include <naru/endpoint.h>
+
+struct nr_party {
+    struct nr_participants table;
+    uint32_t *death_word; /* always 0 */
+    unsigned me;          /* my index */
+    uint64_t my_word;     /* what my entry's state is */
+    struct nr_lock lock;  /* of the watches */
+    struct nr_party_watch *watches; /* a pidfd for each entry, once it was needed */
+    bool is_joined;
+
+    /* Clears the traces of `dead` from the segment: idempotent, safe against others doing the same and
+       against being killed at any point; then wakes all who may wait for what it had. */
+    void (*repair)(void *context, unsigned dead);
+    void *context;
+};
+
+/* The caller has set table, death_word, repair and context. -EBUSY: all entries are taken (the text names
+   the limit); -ENOMEM. Entries of this very process that no endpoint of it knows (left by a program that
+   was replaced by exec) are not touched unless their process is dead. */
+int nr_party_join(struct nr_party *party, enum naru_role role);
+
+/* The caller has cleared its own traces. */
+void nr_party_leave(struct nr_party *party);
+
+/* Forgets the private part, in any process: a forked child's copy as well. */
+void nr_party_release(struct nr_party *party);
+
+/* At the start of each operation: from here on this thread's death wakes a sleeper. A few loads. */
+static inline void nr_party_operate(struct nr_party *party)
+{
+    nr_os_futex_arm(party->death_word);
+}
+
+/* Asks the kernel. False for an entry that is free, alive, or can't be examined. Marks it DEAD. */
+bool nr_party_is_dead(struct nr_party *party, unsigned index);
+
+/*
+ * Completes unfinished repairs; with `ask_kernel` also looks for new deaths (a system call for each other
+ * participant). Call it without before each sleep, and with after a wake-up that brought nothing, and when
+ * someone is in the way. Returns how many were repaired.
+ */
+unsigned nr_party_sweep(struct nr_party *party, bool ask_kernel);
+
+/* Participants that are attached in that role (as a bit mask; 0: any), without the caller. */
+unsigned nr_party_count(struct nr_party *party, unsigned role);
+
+/* The pid behind an index, for error texts; 0: none. */
+int nr_party_pid(struct nr_party *party, unsigned index);
