@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * recv -- prints what comes
+ *
+ * What       A message is taken, printed, written through to standard output, and only then
+ *            acknowledged: what could not be written goes back to the channel where it has a memory.
+ * Ends       Some techniques tell that the senders have ended (fifo, unix, tcp ...). The others don't:
+ *            there, after the first message, a second of silence is the end.
+ */
+#include "arguments.h"
+#include "command.h"
+#include "json.h"
+#include "output.h"
+#include "stop.h"
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    NR_RECV_COUNT = 1,
+    NR_RECV_FOLLOW,
+    NR_RECV_TIMEOUT,
+    NR_RECV_RAW,
+    NR_RECV_HEX,
+    NR_RECV_JSON,
+    NR_RECV_NULL,
+    NR_RECV_TYPE,
+};
+
+#define NR_RECV_QUIET_NS NARU_SECOND
+
+static const char nr_recv_help[] =
+    "Usage: naru recv URI [OPTION]...\n"
+    "\n"
+    "Prints the messages that come, a line each. Ends when the senders have ended; where the technique\n"
+    "can't tell that (mq, sysv, shm, file, signal), when nothing came for a second after a message.\n"
+    "signal://self prints whole numbers; the address for senders is told on standard error.\n"
+    "\n"
+    "Options:\n"
+    "  --follow         go on for ever, from sender to sender, until SIGINT or SIGTERM (exit code 0)\n"
+    "  --count N        end after N messages, from however many senders\n"
+    "  --timeout S      end with exit code 124 when nothing came for S seconds, or \"forever\"\n"
+    "                   (default 10; with --follow forever)\n"
+    "  --raw            the bytes as they are, nothing between messages\n"
+    "  --null           a zero byte after each message, instead of a line's end\n"
+    "  --hex            a line of hexadecimal digits a message\n"
+    "  --json           an object a line: data (or data_base64, if it isn't UTF-8), size, type,\n"
+    "                   sequence, sender_pid, sender_uid, deliveries, lost, redelivered; null: unknown\n"
+    "  --type N         sysv://: only messages of this type (negative: of types up to -N)\n"
+    "\n" NR_ARGUMENTS_CHANNEL_HELP
+    "\n"
+    "Examples:\n"
+    "  naru recv mq://jobs --follow\n"
+    "  naru recv unix:///tmp/files --null | xargs -0 ls -l\n"
+    "  naru recv sysv://1234 --type 7 --count 1 --json\n"
+    "\n"
+    "A message is acknowledged once it is written. Exit codes: 0 done, 1 failed, or a sender died,\n"
+    "2 wrong usage, 124 nothing came in time.\n";
+
+static const struct option nr_recv_options[] = {
+    {"count", required_argument, NULL, NR_RECV_COUNT},
+    {"follow", no_argument, NULL, NR_RECV_FOLLOW},
+    {"timeout", required_argument, NULL, NR_RECV_TIMEOUT},
+    {"raw", no_argument, NULL, NR_RECV_RAW},
+    {"hex", no_argument, NULL, NR_RECV_HEX},
+    {"json", no_argument, NULL, NR_RECV_JSON},
+    {"null", no_argument, NULL, NR_RECV_NULL},
+    {"type", required_argument, NULL, NR_RECV_TYPE},
+    NR_ARGUMENTS_CHANNEL_LONG,
+    {0},
+};
+
+struct nr_recv {
+    const char *uri;
+    int format; /* NR_RECV_RAW, _HEX, _JSON, _NULL, or 0: lines */
+    bool follows;
+    bool is_signal;
+    bool tells_end; /* the technique tells when the senders have ended */
+    __int128 count; /* -1: no limit */
+    int64_t timeout_ns;
+    struct naru_options options;
+    struct naru_endpoint *endpoint;
+    unsigned long long received_count;
+};
+
+static int nr_recv_parse_option(struct nr_recv *recv, int option)
+{
+    __int128 type;
+    int code;
+
+    switch (option) {
+    case NR_RECV_COUNT:
+        return nr_arguments_integer(&recv->count, "--count", optarg, 0, INT64_MAX);
+    case NR_RECV_FOLLOW:
+        recv->follows = true;
+        return 0;
+    case NR_RECV_TIMEOUT:
+        return nr_arguments_seconds(&recv->timeout_ns, "--timeout", optarg);
+    case NR_RECV_RAW:
+    case NR_RECV_HEX:
+    case NR_RECV_JSON:
+    case NR_RECV_NULL:
+        if (recv->format && recv->format != option)
+            return nr_output_complain_usage("--raw, --null, --hex and --json exclude each other");
+        recv->format = option;
+        return 0;
+    case NR_RECV_TYPE:
+        code = nr_arguments_integer(&type, "--type", optarg, INT64_MIN, INT64_MAX);
+        recv->options.type = code ? 0 : (int64_t)type;
+        return code;
+    default:
+        code = nr_arguments_channel(&recv->options, option, optarg);
+        return code < 0 ? nr_output_hint_usage() : code;
+    }
+}
+
+static bool nr_recv_has_scheme(const char *uri, const char *scheme)
+{
+    size_t length = strlen(scheme);
+
+    return strncmp(uri, scheme, length) == 0 && uri[length] == ':';
+}
+
+static int nr_recv_parse(struct nr_recv *recv, int argc, char **argv)
+{
+    static const char *const endless[] = {"mq", "sysv", "shm", "file", "signal"};
+    const int64_t unset = INT64_MIN;
+    int code = 0;
+    int option;
+
+    recv->timeout_ns = unset;
+    while (!code && (option = getopt_long(argc, argv, "", nr_recv_options, NULL)) != -1)
+        code = nr_recv_parse_option(recv, option);
+    if (code)
+        return code;
+    if (optind == argc)
+        return nr_output_complain_usage("a URI is missing, such as mq://jobs");
+    if (argc - optind > 1)
+        return nr_output_complain_usage("\"%s\" is one argument too many", argv[optind + 1]);
+    recv->uri = argv[optind];
+    recv->is_signal = nr_recv_has_scheme(recv->uri, "signal");
+    recv->tells_end = true;
+    for (size_t i = 0; i < sizeof endless / sizeof endless[0]; i++)
+        if (nr_recv_has_scheme(recv->uri, endless[i]))
+            recv->tells_end = false;
+    if (recv->timeout_ns == unset)
+        recv->timeout_ns = recv->follows ? NARU_FOREVER : 10 * NARU_SECOND;
+    recv->options.peer_timeout_ns = recv->timeout_ns ? recv->timeout_ns : 1;
+    return 0;
+}
+
+/* ---- printing ---- */
+
+static void nr_recv_print_json(const struct naru_message *message)
+{
+    struct nr_json json = {.file = stdout};
+    const struct {
+        const char *key;
+        uint32_t bit;
+        __int128 value;
+    } fields[] = {
+        {"type", NARU_KNOWS_TYPE, message->type},
+        {"sequence", NARU_KNOWS_SEQUENCE, message->sequence},
+        {"sender_pid", NARU_KNOWS_SENDER_PID, message->sender_pid},
+        {"sender_uid", NARU_KNOWS_SENDER_UID, message->sender_uid},
+        {"deliveries", NARU_KNOWS_DELIVERIES, message->deliveries},
+        {"lost", NARU_KNOWS_LOST, message->lost},
+    };
+
+    nr_json_begin(&json, NULL, '{');
+    if (nr_json_is_utf8(message->data, message->size_bytes))
+        nr_json_bytes(&json, "data", message->data, message->size_bytes);
+    else
+        nr_json_base64(&json, "data_base64", message->data, message->size_bytes);
+    nr_json_integer(&json, "size", message->size_bytes);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (message->known & fields[i].bit)
+            nr_json_integer(&json, fields[i].key, fields[i].value);
+        else
+            nr_json_null(&json, fields[i].key);
+    }
+    nr_json_bool(&json, "redelivered", message->flags & NARU_REDELIVERED);
+    nr_json_end(&json, '}');
+    putchar('\n');
+}
+
+static void nr_recv_print(const struct nr_recv *recv, const struct naru_message *received)
+{
+    struct naru_message message = *received;
+    char number[NR_OUTPUT_NUMBER_BYTES];
+    const unsigned char *bytes = message.data;
+    int64_t value;
+
+    /* A signal's value is a number, and is shown as one wherever text is shown. */
+    if (recv->is_signal && message.size_bytes == sizeof value && recv->format != NR_RECV_RAW &&
+        recv->format != NR_RECV_HEX) {
+        memcpy(&value, message.data, sizeof value);
+        message.data = (void *)nr_output_integer(number, value);
+        message.size_bytes = strlen(number);
+    }
+    if (recv->format == NR_RECV_JSON) {
+        nr_recv_print_json(&message);
+        return;
+    }
+    if (recv->format == NR_RECV_HEX) {
+        for (size_t i = 0; i < message.size_bytes; i++)
+            printf("%02x", bytes[i]);
+    } else if (message.size_bytes) {
+        fwrite(message.data, 1, message.size_bytes, stdout);
+    }
+    if (recv->format == NR_RECV_NULL)
+        putchar('\0');
+    else if (recv->format != NR_RECV_RAW)
+        putchar('\n');
+}
+
+/* ---- receiving ---- */
+
+/* Prints one message; 0, or the exit code. */
+static int nr_recv_accept(struct nr_recv *recv, struct naru_message *message)
+{
+    errno = 0;
+    nr_recv_print(recv, message);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        nr_output_complain("cannot write to standard output: %s", strerror(errno));
+        naru_requeue(recv->endpoint, message);
+        /* nr_output_finish() need not say it again. */
+        clearerr(stdout);
+        return NR_EXIT_FAILURE;
+    }
+    recv->received_count++;
+    if (naru_ack(recv->endpoint, message) < 0) {
+        nr_output_complain("%s", naru_error_text());
+        return NR_EXIT_FAILURE;
+    }
+    return 0;
+}
+
+static int64_t nr_recv_patience_ns(const struct nr_recv *recv)
+{
+    bool may_be_over = !recv->follows && recv->count < 0 && !recv->tells_end && recv->received_count;
+
+    if (may_be_over && (recv->timeout_ns == NARU_FOREVER || recv->timeout_ns > NR_RECV_QUIET_NS))
+        return NR_RECV_QUIET_NS;
+    return recv->timeout_ns;
+}
+
+/* Nothing came, or what came is an end. -1: go on. Otherwise the exit code. */
+static int nr_recv_judge(const struct nr_recv *recv, int error)
+{
+    bool goes_on = recv->follows || recv->count >= 0;
+
+    switch (error) {
+    case -EINTR:
+        return -1; /* the loop looks at the signal */
+    case -EPIPE:
+        return goes_on ? -1 : NR_EXIT_OK;
+    case -EOWNERDEAD:
+        nr_output_complain("%s", naru_error_text());
+        return goes_on ? -1 : NR_EXIT_FAILURE;
+    case -ETIMEDOUT:
+    case -EAGAIN:
+        if (!goes_on && !recv->tells_end && recv->received_count)
+            return NR_EXIT_OK;
+        nr_output_complain("%s: nothing came in time, after %llu messages", recv->uri,
+                           recv->received_count);
+        return NR_EXIT_TIMEOUT;
+    default:
+        nr_output_complain("%s", naru_error_text());
+        return NR_EXIT_FAILURE;
+    }
+}
+
+static int nr_recv_loop(struct nr_recv *recv)
+{
+    int code = -1;
+
+    nr_stop_watch(recv->endpoint);
+    while (code < 0 && recv->count != 0 && !nr_stop_signal()) {
+        struct naru_message message = {0};
+        int result = naru_take(recv->endpoint, &message, nr_recv_patience_ns(recv));
+
+        if (result < 0) {
+            code = nr_recv_judge(recv, result);
+            continue;
+        }
+        int failed = nr_recv_accept(recv, &message);
+        if (failed)
+            code = failed;
+        if (recv->count > 0)
+            recv->count--;
+    }
+    nr_stop_watch(NULL);
+    return code < 0 ? NR_EXIT_OK : code;
+}
+
+/* signal:// is received only while it is blocked, from before the endpoint is opened. */
+static void nr_recv_prepare_signal(struct nr_recv *recv)
+{
+    sigset_t only;
+
+    if (!recv->options.signal_number)
+        recv->options.signal_number = SIGRTMIN + 1;
+    sigemptyset(&only);
+    sigaddset(&only, recv->options.signal_number);
+    sigprocmask(SIG_BLOCK, &only, NULL);
+}
+
+static int nr_recv_run(int argc, char **argv)
+{
+    struct nr_recv recv = {
+        .count = -1,
+        .options = {.size_bytes = sizeof recv.options},
+    };
+
+    int code = nr_recv_parse(&recv, argc, argv);
+    if (code)
+        return code;
+    if (recv.is_signal)
+        nr_recv_prepare_signal(&recv);
+    int result = naru_open(&recv.endpoint, recv.uri, NARU_RECEIVER, &recv.options);
+    if (result < 0) {
+        nr_output_complain("%s", naru_error_text());
+        return result == -ETIMEDOUT ? NR_EXIT_TIMEOUT : NR_EXIT_FAILURE;
+    }
+    if (recv.is_signal)
+        nr_output_complain("this is signal://%d", (int)getpid());
+    nr_stop_init();
+    code = nr_recv_loop(&recv);
+    naru_close(recv.endpoint);
+    /* To be told to stop is how --follow ends; for the rest it is an interruption. */
+    if (!recv.follows)
+        nr_stop_die();
+    return code;
+}
+
+const struct nr_command nr_recv_command = {
+    .name = "recv",
+    .summary = "print the messages that come, a line each",
+    .help = nr_recv_help,
+    .run = nr_recv_run,
+};

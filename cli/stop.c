@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include "stop.h"
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static struct naru_endpoint *volatile nr_stop_watched;
+static volatile sig_atomic_t nr_stop_ending, nr_stop_child, nr_stop_alarm;
+
+static const int nr_stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM};
+enum { NR_STOP_SIGNALS_COUNT = sizeof nr_stop_signals / sizeof nr_stop_signals[0] };
+
+static void nr_stop_handle(int number)
+{
+    struct naru_endpoint *endpoint = nr_stop_watched;
+
+    if (number == SIGCHLD)
+        nr_stop_child = 1;
+    else if (number == SIGALRM)
+        nr_stop_alarm = 1;
+    else if (!nr_stop_ending)
+        nr_stop_ending = number;
+    if (endpoint)
+        naru_interrupt(endpoint);
+}
+
+void nr_stop_init(void)
+{
+    struct sigaction action = {.sa_handler = nr_stop_handle};
+
+    sigemptyset(&action.sa_mask);
+    for (int i = 0; i < NR_STOP_SIGNALS_COUNT; i++) {
+        int number = nr_stop_signals[i];
+        struct sigaction before;
+        /* A parent that ignores SIGCHLD would have its children reaped by the kernel, unseen. */
+        bool must = number == SIGCHLD || number == SIGALRM;
+
+        if (must || sigaction(number, NULL, &before) < 0 || before.sa_handler != SIG_IGN)
+            sigaction(number, &action, NULL);
+    }
+}
+
+void nr_stop_forget(void)
+{
+    nr_stop_watched = NULL;
+    nr_stop_ending = nr_stop_child = nr_stop_alarm = 0;
+    for (int i = 0; i < NR_STOP_SIGNALS_COUNT; i++)
+        signal(nr_stop_signals[i], SIG_DFL);
+}
+
+void nr_stop_watch(struct naru_endpoint *endpoint)
+{
+    nr_stop_watched = endpoint;
+}
+
+int nr_stop_signal(void)
+{
+    return nr_stop_ending;
+}
+
+bool nr_stop_take_child(void)
+{
+    bool changed = nr_stop_child;
+
+    nr_stop_child = 0;
+    return changed;
+}
+
+bool nr_stop_take_alarm(void)
+{
+    bool over = nr_stop_alarm;
+
+    nr_stop_alarm = 0;
+    return over;
+}
+
+void nr_stop_set_alarm(unsigned seconds)
+{
+    alarm(seconds);
+    if (!seconds)
+        nr_stop_alarm = 0;
+}
+
+void nr_stop_die(void)
+{
+    sigset_t only;
+
+    if (!nr_stop_ending)
+        return;
+    fflush(NULL);
+    signal(nr_stop_ending, SIG_DFL);
+    sigemptyset(&only);
+    sigaddset(&only, nr_stop_ending);
+    sigprocmask(SIG_UNBLOCK, &only, NULL);
+    raise(nr_stop_ending);
+}
