@@ -14,8 +14,8 @@
  *            DEAD; one that frees first makes it RETIRING, and frees only when no entry names it. So an
  *            index never gets a new owner while a paused repairer may still act on the old one's behalf.
  *            (M. Michael, "Hazard Pointers", 2004: retire, then scan.)
- * Writers    state: by CAS, as above. identity, role: the claimer, before ALIVE. hazard: its owner, and
- *            whoever frees it. The counters: their owner.
+ * Writers    state: by CAS, as above. identity, role: the claimer, before ALIVE. hazard and the
+ *            counters: their owner.
  * Death      At any point the table holds an entry that a survivor can take one step further.
  * Trust      Indexes and states are range-checked; the number of entries is the caller's own copy.
  */

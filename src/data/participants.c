@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Ordering: each edge with its two ends
+ *
+ * [R1] joined: identity, role -> state ALIVE     [A1] whoever reads ALIVE then reads them. Without it a
+ *      living process could be compared with the identity of the entry's last owner, and be called dead.
+ * [S1] repair_begin: store hazard, then load state. [S2] try_free: CAS RETIRING, then load each entry's state
+ *      and hazard. These and the claim are seq_cst: one of the two sees the other. Without it both pass, the index gets a new owner, and
+ *      the repairer clears away the traces of a living process.
+ */
+#include "data/participants.h"
+
+#define NR_WORD_STATE(word, state) (((word) & ~((uint64_t)0xff << 32)) | ((uint64_t)(state) << 32))
+
+int nr_participants_claim(struct nr_participants *table, int32_t pid, uint64_t *ret_word)
+{
+    for (unsigned i = 0; i < table->count; i++) {
+        struct nr_participant *entry = &table->entries[i];
+        uint64_t word = atomic_load_explicit(&entry->state, memory_order_acquire);
+        while (nr_participant_state(word) == NR_PARTICIPANT_FREE) {
+            uint64_t generation = (word >> 40) + 1;
+            uint64_t claimed = (generation << 40) | ((uint64_t)NR_PARTICIPANT_JOINING << 32) |
+                               (uint32_t)pid;
+            if (atomic_compare_exchange_strong_explicit(&entry->state, &word, claimed,
+                                                        memory_order_seq_cst, memory_order_acquire)) {
+                *ret_word = claimed;
+                return (int)i;
+            }
+        }
+    }
+    return -1;
+}
+
+bool nr_participants_joined(struct nr_participants *table, unsigned index, uint64_t *word,
+                            uint64_t identity, uint32_t role)
+{
+    struct nr_participant *entry = &table->entries[index];
+    uint64_t alive = NR_WORD_STATE(*word, NR_PARTICIPANT_ALIVE);
+
+    atomic_store_explicit(&entry->identity, identity, memory_order_relaxed);
+    atomic_store_explicit(&entry->role, role, memory_order_relaxed);
+    atomic_store_explicit(&entry->hazard, 0, memory_order_relaxed);
+    atomic_store_explicit(&entry->held, 0, memory_order_relaxed);
+    atomic_store_explicit(&entry->messages, 0, memory_order_relaxed);
+    atomic_store_explicit(&entry->bytes, 0, memory_order_relaxed);
+    if (!atomic_compare_exchange_strong_explicit(&entry->state, word, alive, memory_order_release,
+                                                 memory_order_relaxed)) /* [R1] */
+        return false;
+    *word = alive;
+    return true;
+}
+
+bool nr_participants_mark_dead(struct nr_participants *table, unsigned index, uint64_t word)
+{
+    uint64_t dead = NR_WORD_STATE(word, NR_PARTICIPANT_DEAD);
+
+    return atomic_compare_exchange_strong_explicit(&table->entries[index].state, &word, dead,
+                                                   memory_order_seq_cst, memory_order_relaxed);
+}
+
+bool nr_participants_repair_begin(struct nr_participants *table, unsigned me, unsigned index)
+{
+    atomic_store_explicit(&table->entries[me].hazard, index + 1, memory_order_seq_cst); /* [S1] */
+    uint64_t word = atomic_load_explicit(&table->entries[index].state, memory_order_seq_cst);
+    if (nr_participant_state(word) == NR_PARTICIPANT_DEAD)
+        return true;
+    atomic_store_explicit(&table->entries[me].hazard, 0, memory_order_release);
+    return false;
+}
+
+void nr_participants_repair_end(struct nr_participants *table, unsigned me, unsigned index)
+{
+    struct nr_participant *entry = &table->entries[index];
+    uint64_t word = atomic_load_explicit(&entry->state, memory_order_acquire);
+
+    if (nr_participant_state(word) == NR_PARTICIPANT_DEAD)
+        atomic_compare_exchange_strong_explicit(&entry->state, &word,
+                                                NR_WORD_STATE(word, NR_PARTICIPANT_RETIRING),
+                                                memory_order_seq_cst, memory_order_relaxed);
+    atomic_store_explicit(&table->entries[me].hazard, 0, memory_order_release);
+    nr_participants_try_free(table, index);
+}
+
+void nr_participants_leave(struct nr_participants *table, unsigned index)
+{
+    struct nr_participant *entry = &table->entries[index];
+    uint64_t word = atomic_load_explicit(&entry->state, memory_order_relaxed);
+
+    atomic_store_explicit(&entry->hazard, 0, memory_order_release);
+    atomic_compare_exchange_strong_explicit(&entry->state, &word,
+                                            NR_WORD_STATE(word, NR_PARTICIPANT_RETIRING),
+                                            memory_order_seq_cst, memory_order_relaxed);
+    nr_participants_try_free(table, index);
+}
+
+/* Only who lives can still act on a hazard: those of the dead and of freed entries are void. The entry's
+   own fields are not touched here, since another may free it first and a new owner have it by now. */
+static bool nr_participants_is_named(const struct nr_participants *table, unsigned index)
+{
+    for (unsigned i = 0; i < table->count; i++) { /* [S2] */
+        struct nr_participant *entry = &table->entries[i];
+        unsigned state =
+            nr_participant_state(atomic_load_explicit(&entry->state, memory_order_seq_cst));
+        if ((state == NR_PARTICIPANT_JOINING || state == NR_PARTICIPANT_ALIVE) &&
+            atomic_load_explicit(&entry->hazard, memory_order_seq_cst) == index + 1)
+            return true;
+    }
+    return false;
+}
+
+void nr_participants_try_free(struct nr_participants *table, unsigned index)
+{
+    struct nr_participant *entry = &table->entries[index];
+    uint64_t word = atomic_load_explicit(&entry->state, memory_order_seq_cst);
+
+    if (nr_participant_state(word) == NR_PARTICIPANT_RETIRING &&
+        !nr_participants_is_named(table, index))
+        atomic_compare_exchange_strong_explicit(&entry->state, &word,
+                                                NR_WORD_STATE(word, NR_PARTICIPANT_FREE),
+                                                memory_order_release, memory_order_relaxed);
+}
