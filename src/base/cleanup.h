@@ -24,4 +24,4 @@ static inline void nr_cleanup_free_pointer(void *pointer)
 
 #define nr_count_of(array) (sizeof(array) / sizeof((array)[0]))
 #define nr_container_of(pointer, type, member)                                                     \
-    ((type *)((char *)(pointer)-offsetof(type, member)))
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))

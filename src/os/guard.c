@@ -19,7 +19,7 @@ bool nr_os_guard_works(void)
  */
 long nr_os_guarded_call(const int *raised, long number, const long arguments[6])
 {
-    struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
     register long result __asm__("rax");
     register long a0 __asm__("rdi") = arguments[0];
     register long a1 __asm__("rsi") = arguments[1];

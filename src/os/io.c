@@ -54,6 +54,21 @@ int nr_os_nonblocking(int fd, int on)
     return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
 }
 
+int nr_os_duplicate(int fd)
+{
+    int made = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    return made < 0 ? -errno : made;
+}
+
+bool nr_os_same_file(int fd, int other_fd)
+{
+    struct stat one, other;
+
+    return fstat(fd, &one) == 0 && fstat(other_fd, &other) == 0 && one.st_dev == other.st_dev &&
+           one.st_ino == other.st_ino;
+}
+
 int nr_os_poll(struct pollfd *fds, unsigned count, struct nr_deadline *deadline)
 {
     struct timespec storage;

@@ -8,6 +8,7 @@
  */
 #include "os/clock.h"
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -25,6 +26,8 @@ int nr_os_fstat(int fd, struct stat *ret);
 int nr_os_stat(const char *path, struct stat *ret); /* does not follow a last symbolic link */
 int nr_os_unlink(const char *path);
 int nr_os_nonblocking(int fd, int on);
+int nr_os_duplicate(int fd); /* close-on-exec */
+bool nr_os_same_file(int fd, int other_fd);
 
 /* One ppoll; 0 on time-out, -EINTR on a signal. */
 int nr_os_poll(struct pollfd *fds, unsigned count, struct nr_deadline *deadline);

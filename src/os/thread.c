@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/thread.h"
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+enum { NR_THREAD_STACK_BYTES = 256 * 1024 }; /* address space; a page or two is touched */
+
+
+int nr_os_thread_start(struct nr_thread *thread, const char *name, void *(*run)(void *),
+                       void *context)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, NR_THREAD_STACK_BYTES);
+    /* The new thread inherits the mask, so there is no moment in which it could take a signal. */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&thread->handle, &attributes, run, context);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error)
+        return -error;
+    thread->is_running = true;
+    pthread_setname_np(thread->handle, name);
+    return 0;
+}
+
+void nr_os_thread_join(struct nr_thread *thread)
+{
+    if (thread->is_running)
+        pthread_join(thread->handle, NULL);
+    thread->is_running = false;
+}
+
+void nr_os_thread_cancel(struct nr_thread *thread)
+{
+    if (thread->is_running)
+        pthread_cancel(thread->handle);
+}
+
+void nr_os_thread_cancellable(bool on)
+{
+    int before;
+
+    if (on) {
+        pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before);
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &before);
+    } else {
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    }
+}
+
+void nr_condition_wait(struct nr_condition *condition, struct nr_lock *lock)
+{
+    pthread_cond_wait(&condition->condition, &lock->mutex);
+}
+
+void nr_condition_wait_ms(struct nr_condition *condition, struct nr_lock *lock, int milliseconds)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += milliseconds * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_clockwait(&condition->condition, &lock->mutex, CLOCK_MONOTONIC, &until);
+}
+
+void nr_condition_wake(struct nr_condition *condition)
+{
+    pthread_cond_broadcast(&condition->condition);
+}

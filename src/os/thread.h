@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * thread -- a helper thread inside the library, and a condition for it to sleep on
+ *
+ * Signals    The thread blocks every signal, so it takes none that belongs to the program.
+ * Cancelling It can be cancelled only between nr_os_thread_cancellable(true) and (false), and there at
+ *            any instruction: so nothing but one system call stands between the two.
+ * Fork       The thread does not exist in a forked child. There do nothing with it.
+ */
+#include "os/lock.h"
+#include <stdbool.h>
+
+struct nr_thread {
+    pthread_t handle;
+    bool is_running;
+};
+
+int nr_os_thread_start(struct nr_thread *thread, const char *name, void *(*run)(void *),
+                       void *context); /* -EAGAIN: the system has no more threads */
+void nr_os_thread_join(struct nr_thread *thread);   /* waits for its end */
+void nr_os_thread_cancel(struct nr_thread *thread); /* see above; then join */
+void nr_os_thread_cancellable(bool on);             /* of the calling helper thread */
+
+struct nr_condition {
+    pthread_cond_t condition;
+};
+#define NR_CONDITION_INIT {.condition = PTHREAD_COND_INITIALIZER}
+
+/* The lock is held, and is so again afterwards. May return for nothing. */
+void nr_condition_wait(struct nr_condition *condition, struct nr_lock *lock);
+void nr_condition_wait_ms(struct nr_condition *condition, struct nr_lock *lock, int milliseconds);
+void nr_condition_wake(struct nr_condition *condition);
