@@ -26,7 +26,8 @@ struct naru_shm;
  *   shm://         anonymous: shared with children by fork, gone with the last of them
  * `size_bytes` is needed to create; 0 when attaching takes what is there, another value must not be
  * larger than what is there (-EINVAL names both). A new segment is all zeros. Errors: -ENOENT,
- * -EEXIST, -EACCES, -ENOSPC, -ENOMEM, -EINVAL.
+ * -EEXIST, -EACCES, -ENOSPC, -ENOMEM, -EINVAL; -EBADMSG the path is no regular file;
+ * -EPROTONOSUPPORT another scheme; -EOPNOTSUPP an option other than create and file_mode.
  */
 NARU_API int naru_shm_open(struct naru_shm **ret, const char *uri, size_t size_bytes,
                            const struct naru_options *options);
@@ -39,6 +40,8 @@ NARU_API size_t naru_shm_size(const struct naru_shm *segment);
 NARU_API int naru_shm_created(const struct naru_shm *segment);
 
 NARU_API void naru_shm_close(struct naru_shm *segment);
+
+/* Removes the name; open segments go on until they are closed. -ENOENT, -EACCES, -EBADMSG. */
 NARU_API int naru_shm_unlink(const char *uri);
 
 #ifdef __cplusplus

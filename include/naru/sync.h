@@ -28,13 +28,15 @@ struct naru_semaphore_state {
  * Opens or creates (options->create, file_mode) the semaphore `name`: "name" is the caller's own
  * among this user's objects, "/path" a file. `initial` (0..1,073,741,823) counts only for who
  * creates it. options may be NULL. Errors: -EINVAL; -ENOENT; -EEXIST; -EACCES; -ENOSPC;
- * -EBADMSG the file is no semaphore.
+ * -EBADMSG the file is no semaphore; -EPROTO one of another layout version; -EOPNOTSUPP an option
+ * other than these two.
  */
 NARU_API int naru_semaphore_open(struct naru_semaphore **ret, const char *name, uint32_t initial,
                                  const struct naru_options *options);
 
 /* Makes `state` a semaphore (once, before it is shared), and gives a handle on one. No allocation
-   in the shared memory; the handle is freed by naru_semaphore_close(). */
+   in the shared memory; the handle is freed by naru_semaphore_close(). Errors: -EINVAL; attach:
+   -EBADMSG the memory holds no semaphore, -EPROTO one of another layout version. */
 NARU_API int naru_semaphore_init(struct naru_semaphore_state *state, uint32_t initial);
 NARU_API int naru_semaphore_attach(struct naru_semaphore **ret, struct naru_semaphore_state *state);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,16 @@ int nr_os_memory_file_new(const char *path, unsigned mode)
         return -error;
     }
     return fd;
+}
+
+int nr_os_memory_file_open(const char *path)
+{
+    int fd;
+
+    do
+        fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    return fd < 0 ? -errno : fd;
 }
 
 int nr_os_memory_publish(int fd, const char *path)
@@ -56,8 +67,11 @@ int nr_os_memory_seal(int fd)
 
 int nr_os_memory_reserve(int fd, size_t size_bytes)
 {
+    struct rlimit limit;
     int error;
 
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size_bytes > limit.rlim_cur)
+        return -EFBIG;
     do
         error = posix_fallocate(fd, 0, (off_t)size_bytes);
     while (error == EINTR);
