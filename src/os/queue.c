@@ -6,6 +6,7 @@
 #include <mqueue.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
@@ -111,6 +112,37 @@ uint64_t nr_os_mq_limit_bytes(void)
     if (getrlimit(RLIMIT_MSGQUEUE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
         return UINT64_MAX;
     return limit.rlim_cur;
+}
+
+int nr_os_key_file_new(const char *path, unsigned mode, const char *mark)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+
+    if (fd < 0)
+        return -errno;
+    size_t size = strlen(mark);
+    int error = write(fd, mark, size) == (ssize_t)size ? 0 : errno ? -errno : -ENOSPC;
+    if (error == 0 && fchmod(fd, mode) < 0)
+        error = -errno;
+    close(fd);
+    if (error)
+        unlink(path);
+    return error;
+}
+
+int nr_os_key_file_remove(const char *path, const char *mark)
+{
+    enum { NR_KEY_FILE_BYTES = 128 };
+    char text[NR_KEY_FILE_BYTES];
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    ssize_t size = read(fd, text, sizeof text);
+    close(fd);
+    if (size != (ssize_t)strlen(mark) || memcmp(text, mark, (size_t)size) != 0)
+        return -EBADMSG;
+    return unlink(path) < 0 ? -errno : 0;
 }
 
 int nr_os_ftok(const char *path, int letter, int32_t *ret_key)

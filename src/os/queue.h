@@ -51,6 +51,9 @@ struct nr_os_packet {
 struct nr_os_msg_stat {
     uint64_t queued_messages, queued_bytes, capacity_bytes;
 };
+/* A file for ftok(3): made with `mark` as its content (-EEXIST); removed only if that is what it holds. */
+int nr_os_key_file_new(const char *path, unsigned mode, const char *mark);
+int nr_os_key_file_remove(const char *path, const char *mark); /* -EBADMSG: another content */
 int nr_os_ftok(const char *path, int letter, int32_t *ret_key);
 int nr_os_msg_open(int32_t key, bool reads, bool writes);
 int nr_os_msg_create(int32_t key, unsigned mode); /* must be new (-EEXIST) */

@@ -2,6 +2,8 @@
 #include "transport/kernel_queue.h"
 #include "base/cleanup.h"
 
+enum { NR_KERNEL_QUEUE_NAP_MAX_NS = 10 * NARU_MILLISECOND };
+
 int nr_kernel_queue_refuse(const struct nr_request *request, unsigned honours)
 {
     const struct naru_options *options = &request->options;
@@ -54,4 +56,18 @@ void nr_kernel_queue_put_back(struct naru_endpoint *endpoint,
     for (const struct nr_kept *kept = endpoint->kept; kept; kept = kept->next)
         if (put(endpoint, &kept->message) < 0)
             return;
+}
+
+int nr_kernel_queue_nap(struct naru_endpoint *endpoint, int64_t *nap_ns, struct nr_deadline *deadline)
+{
+    if (nr_deadline_is_now(deadline))
+        return -EAGAIN;
+    int64_t left_ns = nr_deadline_left_ns(deadline);
+    if (left_ns == 0)
+        return -ETIMEDOUT;
+    struct nr_deadline nap = nr_deadline_in(*nap_ns < left_ns ? *nap_ns : left_ns);
+    if (*nap_ns < NR_KERNEL_QUEUE_NAP_MAX_NS)
+        *nap_ns *= 2;
+    int result = nr_endpoint_wait(endpoint, -1, 0, &nap);
+    return result == -ETIMEDOUT ? 0 : result;
 }

@@ -26,3 +26,9 @@ void nr_kernel_queue_settle(struct naru_options *options);
 void nr_kernel_queue_put_back(struct naru_endpoint *endpoint,
                               int (*put)(struct naru_endpoint *endpoint,
                                          const struct naru_message *message));
+
+/*
+ * For a full queue that nothing tells about when it has room: sleeps *nap_ns, at most to the deadline, and
+ * doubles it up to 10 ms. 0: look again; -EAGAIN, -ETIMEDOUT, -EINTR as nr_endpoint_wait().
+ */
+int nr_kernel_queue_nap(struct naru_endpoint *endpoint, int64_t *nap_ns, struct nr_deadline *deadline);
