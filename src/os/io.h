@@ -41,3 +41,12 @@ void nr_os_drain(int fd); /* reads away what a non-blocking descriptor has */
 int nr_os_eventfd(void); /* non-blocking, close-on-exec */
 void nr_os_eventfd_set(int fd);
 void nr_os_eventfd_clear(int fd);
+
+/* Takes the descriptor away from a variable that closes it: return nr_steal_fd(&fd); */
+static inline int nr_steal_fd(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
