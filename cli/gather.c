@@ -10,8 +10,9 @@
 #include <string.h>
 
 static const struct nr_gather_way *const nr_gather_ways[] = {
-    &nr_gather_file, &nr_gather_pipe,   &nr_gather_fifo,      &nr_gather_mq,   &nr_gather_sysv,
-    &nr_gather_shm,  &nr_gather_signal, &nr_gather_semaphore, &nr_gather_unix, &nr_gather_tcp,
+    &nr_gather_file,      &nr_gather_pipe, &nr_gather_fifo,     &nr_gather_mq,
+    &nr_gather_sysv,      &nr_gather_shm,  &nr_gather_signal,   &nr_gather_semaphore,
+    &nr_gather_unix,      &nr_gather_abstract, &nr_gather_tcp,
 };
 enum { NR_GATHER_WAYS_COUNT = sizeof nr_gather_ways / sizeof nr_gather_ways[0] };
 

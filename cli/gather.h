@@ -65,7 +65,7 @@ struct nr_gather_way {
 
 extern const struct nr_gather_way nr_gather_file, nr_gather_pipe, nr_gather_fifo, nr_gather_mq,
     nr_gather_sysv, nr_gather_shm, nr_gather_signal, nr_gather_semaphore, nr_gather_unix,
-    nr_gather_tcp;
+    nr_gather_abstract, nr_gather_tcp;
 
 /* Writes the reason; returns -1. */
 int nr_gather_fail(struct nr_gather *gather, const char *format, ...)

@@ -254,6 +254,7 @@ NR_GATHER_NAMED(mq);
 NR_GATHER_NAMED(sysv);
 NR_GATHER_NAMED(shm);
 NR_GATHER_NAMED(unix);
+NR_GATHER_NAMED(abstract);
 NR_GATHER_NAMED(tcp);
 
 const struct nr_gather_way nr_gather_pipe = {

@@ -20,7 +20,8 @@ static const char nr_sum_help[] =
     "  --from A        first number (default 1)\n"
     "  --to B          last number (default 10000)\n"
     "  --workers P     processes, 1 to 256 (default 10)\n"
-    "  --via TECHNIQUE file pipe fifo mq sysv shm signal semaphore unix tcp (default pipe)\n"
+    "  --via TECHNIQUE file pipe fifo mq sysv shm signal semaphore unix abstract\n"
+    "                  tcp (default pipe)\n"
     "  --json          {\"sum\":\"50005000\",\"from\":1,\"to\":10000,\"workers\":10,\"via\":\"pipe\",\n"
     "                  \"spawn_ns\":...,\"total_ns\":...}; the sum is text, as it may have 128 bits\n"
     "  --unsafe-without-semaphore\n"
@@ -58,7 +59,7 @@ static int nr_sum_check_technique(const char *name)
         if (strcmp(nr_gather_technique(i), name) == 0)
             return 0;
     return nr_output_complain_usage("--via: \"%s\" is none of file, pipe, fifo, mq, sysv, shm, signal, "
-                                    "semaphore, unix, tcp",
+                                    "semaphore, unix, abstract, tcp",
                                     name);
 }
 
