@@ -6,6 +6,7 @@
 #include "output.h"
 #include "stop.h"
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,13 +17,13 @@
 
 enum {
     NR_TRIAL_ROUNDS_WARM = 100,
-    NR_TRIAL_ROUNDS_MAX = 3000,
+    NR_TRIAL_ROUNDS_MAX = 2000,
     NR_TRIAL_STREAM_MAX = 200000,
     NR_TRIAL_LOOK_EVERY = 64, /* messages between two looks at the clock */
     NR_TRIAL_SECONDS_MAX = 15,
     NR_TRIAL_TEXT_BYTES = NR_LINK_MESSAGE_BYTES,
 };
-#define NR_TRIAL_LATENCY_NS (NARU_SECOND / 2)
+#define NR_TRIAL_LATENCY_NS (NARU_SECOND / 4) /* for each placement */
 #define NR_TRIAL_STREAM_NS (3 * NARU_SECOND / 10)
 
 /* The first 8 bytes of a message are its number; this bit marks the last one, whose number is the count. */
@@ -246,29 +247,65 @@ static int nr_trial_round(struct nr_trial_state *state, uint64_t number)
     return 0;
 }
 
-static int nr_trial_measure_latency(struct nr_trial_state *state)
+/* Rounds with both processes where they are now; *number goes on. */
+static int nr_trial_measure_rounds(struct nr_trial_state *state, uint64_t *number, int64_t *ret_p50_ns,
+                                   int64_t *ret_p99_ns)
 {
     static int64_t samples[NR_TRIAL_ROUNDS_MAX];
     int64_t end_ns = nr_output_now_ns() + NR_TRIAL_LATENCY_NS;
     int64_t before_ns = 0;
-    uint64_t number = 0;
     size_t count = 0;
 
-    for (; number < NR_TRIAL_ROUNDS_WARM && before_ns < end_ns; number++) {
-        if (nr_trial_round(state, number) < 0)
+    for (int i = 0; i < NR_TRIAL_ROUNDS_WARM && before_ns < end_ns; i++) {
+        if (nr_trial_round(state, (*number)++) < 0)
             return -1;
         before_ns = nr_output_now_ns();
     }
     do {
         before_ns = nr_output_now_ns();
-        if (nr_trial_round(state, number++) < 0)
+        if (nr_trial_round(state, (*number)++) < 0)
             return -1;
         samples[count++] = (nr_output_now_ns() - before_ns) / 2;
     } while (count < NR_TRIAL_ROUNDS_MAX && before_ns < end_ns);
     qsort(samples, count, sizeof samples[0], nr_trial_compare);
-    state->trial->latency_p50_ns = samples[count / 2];
-    state->trial->latency_p99_ns = samples[count * 99 / 100];
-    return nr_trial_round(state, number | NR_TRIAL_LAST);
+    *ret_p50_ns = samples[count / 2];
+    *ret_p99_ns = samples[count * 99 / 100];
+    return 0;
+}
+
+/* Where the two run decides more than the technique: to wake a process on a sleeping core takes ten
+   times as long as on one's own. So both placements are tried, and the better one counts. */
+static int nr_trial_measure_latency(struct nr_trial_state *state)
+{
+    struct nr_trial *trial = state->trial;
+    pid_t child_pid = state->crew.members[0].pid;
+    cpu_set_t all, one[2];
+    uint64_t number = 0;
+    int cpus_count = 0;
+    int result = 0;
+
+    sched_getaffinity(0, sizeof all, &all);
+    for (int cpu = 0; cpu < CPU_SETSIZE && cpus_count < 2; cpu++) {
+        if (!CPU_ISSET(cpu, &all))
+            continue;
+        CPU_ZERO(&one[cpus_count]);
+        CPU_SET(cpu, &one[cpus_count++]);
+    }
+    for (int i = 0; i < cpus_count && result == 0; i++) {
+        int64_t p50_ns = 0;
+        int64_t p99_ns = 0;
+
+        sched_setaffinity(0, sizeof all, &one[0]);
+        sched_setaffinity(child_pid, sizeof all, &one[i]);
+        result = nr_trial_measure_rounds(state, &number, &p50_ns, &p99_ns);
+        if (i == 0 || p50_ns < trial->latency_p50_ns) {
+            trial->latency_p50_ns = p50_ns;
+            trial->latency_p99_ns = p99_ns;
+        }
+    }
+    sched_setaffinity(0, sizeof all, &all);
+    sched_setaffinity(child_pid, sizeof all, &all);
+    return result < 0 ? -1 : nr_trial_round(state, number | NR_TRIAL_LAST);
 }
 
 static int nr_trial_measure_rate(struct nr_trial_state *state)
