@@ -16,14 +16,6 @@
 #include <naru/shm.h>
 #include <naru/sync.h>
 
-#pragma weak naru_shm_open
-#pragma weak naru_shm_data
-#pragma weak naru_shm_close
-#pragma weak naru_semaphore_init
-#pragma weak naru_semaphore_attach
-#pragma weak naru_semaphore_wait
-#pragma weak naru_semaphore_post
-#pragma weak naru_semaphore_close
 #include <stdlib.h>
 
 struct nr_gather_total {
@@ -53,8 +45,6 @@ static int nr_gather_semaphore_open(struct nr_gather *gather)
     gather->state = state;
     if (!state)
         return nr_gather_fail(gather, "there is no memory for the segment");
-    if (!naru_shm_open)
-        return nr_gather_fail(gather, "not in this build");
     if ((result = naru_shm_open(&state->segment, "shm://", sizeof *state->total, NULL)) < 0)
         return nr_gather_fail_naru(gather, "make a shared segment", result);
     state->total = naru_shm_data(state->segment);

@@ -144,23 +144,12 @@ static const struct nr_link_way nr_link_signal = {
 
 /* ---- semaphores over plain shared memory ---- */
 
-#pragma weak naru_shm_open
-#pragma weak naru_shm_data
-#pragma weak naru_shm_close
-#pragma weak naru_semaphore_init
-#pragma weak naru_semaphore_attach
-#pragma weak naru_semaphore_wait
-#pragma weak naru_semaphore_post
-#pragma weak naru_semaphore_close
-
 /* A semaphore's wait is not ended by a signal: look up so often. */
 #define NR_LINK_LOOK_UP_NS (100 * NARU_MILLISECOND)
 
 static int nr_link_open_semaphore(struct nr_link *link)
 {
     snprintf(link->uri, sizeof link->uri, "shm://");
-    if (!naru_shm_open)
-        return -ENOSYS;
     int result = naru_shm_open(&link->segment, link->uri, 2 * sizeof(struct nr_link_lane), NULL);
     if (result < 0)
         return result;

@@ -32,10 +32,11 @@ void nr_stop_init(void)
     for (int i = 0; i < NR_STOP_SIGNALS_COUNT; i++) {
         int number = nr_stop_signals[i];
         struct sigaction before;
-        /* A parent that ignores SIGCHLD would have its children reaped by the kernel, unseen. */
-        bool must = number == SIGCHLD || number == SIGALRM;
 
-        if (must || sigaction(number, NULL, &before) < 0 || before.sa_handler != SIG_IGN)
+        /* nohup stays nohup. SIGINT is another matter: a shell's script ignores it for what it starts
+           with &, and then only `kill -INT` can mean us. */
+        if (number != SIGHUP || sigaction(number, NULL, &before) < 0 ||
+            before.sa_handler != SIG_IGN)
             sigaction(number, &action, NULL);
     }
 }

@@ -14,7 +14,7 @@
 #include <naru/endpoint.h>
 #include <stdbool.h>
 
-/* Installs the handlers; a signal that was ignored from the start (nohup) stays ignored. */
+/* Installs the handlers. SIGHUP stays ignored where it was (nohup). */
 void nr_stop_init(void);
 
 /* A child's view: default dispositions, nothing watched, no flag set. */

@@ -123,6 +123,17 @@ static bool nr_transports_is_same_refusal(const struct naru_transport_row *a,
            strcmp(a->note, b->note) == 0;
 }
 
+static void nr_transports_print_paragraph(const char *text)
+{
+    while (*text) {
+        size_t fit = nr_transports_fit(text, 100);
+
+        printf("         %.*s\n", (int)fit, text);
+        text += fit;
+        text += strspn(text, " ");
+    }
+}
+
 /* The refusals of one pattern, those with the same reason together. */
 static void nr_transports_print_refusals(enum naru_pattern pattern)
 {
@@ -143,7 +154,8 @@ static void nr_transports_print_refusals(enum naru_pattern pattern)
             printf("%s%s", comma, other->scheme);
             comma = ", ";
         }
-        printf(": %s\n", row->note);
+        puts(":");
+        nr_transports_print_paragraph(row->note);
     }
 }
 
