@@ -32,8 +32,8 @@ int nr_arguments_integer(__int128 *ret, const char *option, const char *text, __
     __int128 value;
 
     if (!nr_arguments_parse(&value, text) || value < lowest || value > highest)
-        return nr_output_complain_usage("%s: \"%s\" is not a whole number from %s to %s", option, text,
-                                        nr_output_integer(low, lowest),
+        return nr_output_complain_usage("%s: \"%s\" is not a whole number from %s to %s", option,
+                                        text, nr_output_integer(low, lowest),
                                         nr_output_integer(high, highest));
     *ret = value;
     return 0;

@@ -33,6 +33,7 @@ enum {
     NR_ARGUMENTS_SIGNAL,
 };
 
+/* clang-format off */
 #define NR_ARGUMENTS_CHANNEL_LONG                                                                  \
     {"create", no_argument, NULL, NR_ARGUMENTS_CREATE},                                            \
         {"attach", no_argument, NULL, NR_ARGUMENTS_ATTACH},                                        \
@@ -42,6 +43,7 @@ enum {
         {"mode", required_argument, NULL, NR_ARGUMENTS_MODE},                                      \
         {"one-to-one", no_argument, NULL, NR_ARGUMENTS_ONE_TO_ONE},                                \
         {"signal", required_argument, NULL, NR_ARGUMENTS_SIGNAL}
+/* clang-format on */
 
 #define NR_ARGUMENTS_CHANNEL_HELP                                                                  \
     "The channel (whoever creates it decides; what the other side sets must agree):\n"             \

@@ -67,8 +67,8 @@ static void nr_crew_bury(struct nr_crew *crew, unsigned index, int status)
     member->status = status;
     crew->alive_count--;
     /* A signal says more than the exit code of a worker that suffered from it. */
-    bool is_worse = crew->casualty < 0 || (WIFSIGNALED(status) &&
-                                           WIFEXITED(crew->members[crew->casualty].status));
+    bool is_worse = crew->casualty < 0 ||
+                    (WIFSIGNALED(status) && WIFEXITED(crew->members[crew->casualty].status));
     if (status != 0 && is_worse)
         crew->casualty = (int)index;
 }
@@ -110,11 +110,11 @@ const char *nr_crew_casualty(const struct nr_crew *crew, char *text, size_t text
     int number = WTERMSIG(member->status);
 
     if (WIFSIGNALED(member->status))
-        snprintf(text, text_bytes, "worker %d (process %d) was killed by SIG%s (%s)", crew->casualty + 1,
-                 (int)member->pid, sigabbrev_np(number) ? sigabbrev_np(number) : "?",
-                 strsignal(number));
+        snprintf(text, text_bytes, "worker %d (process %d) was killed by SIG%s (%s)",
+                 crew->casualty + 1, (int)member->pid,
+                 sigabbrev_np(number) ? sigabbrev_np(number) : "?", strsignal(number));
     else
-        snprintf(text, text_bytes, "worker %d (process %d) failed: exit status %d", crew->casualty + 1,
-                 (int)member->pid, WEXITSTATUS(member->status));
+        snprintf(text, text_bytes, "worker %d (process %d) failed: exit status %d",
+                 crew->casualty + 1, (int)member->pid, WEXITSTATUS(member->status));
     return text;
 }

@@ -33,7 +33,8 @@ void nr_crew_deinit(struct nr_crew *crew);
 
 /* Forks the next member: it runs work(context, index) and exits with what that returns.
    Returns its pid, or -errno of fork(). */
-pid_t nr_crew_start(struct nr_crew *crew, int (*work)(void *context, unsigned index), void *context);
+pid_t nr_crew_start(struct nr_crew *crew, int (*work)(void *context, unsigned index),
+                    void *context);
 
 /* Reaps who has ended, without waiting. */
 void nr_crew_reap(struct nr_crew *crew);

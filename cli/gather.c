@@ -10,9 +10,9 @@
 #include <string.h>
 
 static const struct nr_gather_way *const nr_gather_ways[] = {
-    &nr_gather_file,      &nr_gather_pipe, &nr_gather_fifo,     &nr_gather_mq,
-    &nr_gather_sysv,      &nr_gather_shm,  &nr_gather_signal,   &nr_gather_semaphore,
-    &nr_gather_unix,      &nr_gather_abstract, &nr_gather_tcp,
+    &nr_gather_file, &nr_gather_pipe,     &nr_gather_fifo,   &nr_gather_mq,
+    &nr_gather_sysv, &nr_gather_shm,      &nr_gather_signal, &nr_gather_semaphore,
+    &nr_gather_unix, &nr_gather_abstract, &nr_gather_tcp,
 };
 enum { NR_GATHER_WAYS_COUNT = sizeof nr_gather_ways / sizeof nr_gather_ways[0] };
 
@@ -69,7 +69,8 @@ int nr_gather_check(struct nr_gather *gather)
 int nr_gather_add(struct nr_gather *gather, unsigned index, __int128 part)
 {
     if (index >= gather->request->workers_count)
-        return nr_gather_fail(gather, "a part came from worker %u, and there is no such", index + 1);
+        return nr_gather_fail(gather, "a part came from worker %u, and there is no such",
+                              index + 1);
     if (gather->has_part[index])
         return nr_gather_fail(gather, "the part of worker %u came twice", index + 1);
     gather->has_part[index] = true;
@@ -94,10 +95,11 @@ static int nr_gather_start_workers(struct nr_gather *gather)
             return -1;
         pid_t pid = nr_crew_start(&gather->crew, nr_gather_worker, gather);
         if (pid == -EAGAIN)
-            return nr_gather_fail(gather,
-                                  "cannot start worker %u of %u: the limit of processes is reached; "
-                                  "raise it (ulimit -u) or ask for fewer workers",
-                                  i + 1, gather->request->workers_count);
+            return nr_gather_fail(
+                gather,
+                "cannot start worker %u of %u: the limit of processes is reached; "
+                "raise it (ulimit -u) or ask for fewer workers",
+                i + 1, gather->request->workers_count);
         if (pid < 0)
             return nr_gather_fail(gather, "cannot start worker %u of %u: %s", i + 1,
                                   gather->request->workers_count, strerror(-pid));
@@ -122,7 +124,8 @@ static int nr_gather_wait_for_ends(struct nr_gather *gather)
     return result;
 }
 
-static int nr_gather_all(struct nr_gather *gather, struct nr_gather_result *result, int64_t start_ns)
+static int nr_gather_all(struct nr_gather *gather, struct nr_gather_result *result,
+                         int64_t start_ns)
 {
     if (gather->way->open(gather) < 0 || nr_gather_start_workers(gather) < 0)
         return -1;

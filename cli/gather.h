@@ -54,10 +54,10 @@ struct nr_gather {
 
 struct nr_gather_way {
     const char *name;
-    const char *scheme; /* of the channel, or NULL */
-    int (*open)(struct nr_gather *gather);                 /* parent, before all forks */
-    int (*before_fork)(struct nr_gather *gather, unsigned index);            /* or NULL */
-    int (*after_fork)(struct nr_gather *gather, unsigned index, pid_t pid);  /* or NULL */
+    const char *scheme;                                           /* of the channel, or NULL */
+    int (*open)(struct nr_gather *gather);                        /* parent, before all forks */
+    int (*before_fork)(struct nr_gather *gather, unsigned index); /* or NULL */
+    int (*after_fork)(struct nr_gather *gather, unsigned index, pid_t pid); /* or NULL */
     int (*work)(struct nr_gather *gather, unsigned index); /* child: returns its exit code */
     int (*collect)(struct nr_gather *gather);              /* parent: until missing_count is 0 */
     void (*close)(struct nr_gather *gather);               /* parent; also after a failed open */

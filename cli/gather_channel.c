@@ -28,8 +28,9 @@ struct nr_part {
 struct nr_gather_channel {
     char uri[NR_SCRATCH_URI_BYTES];
     unsigned ready_count;
-    struct naru_endpoint *receiver;                           /* of the named channel */
-    struct naru_endpoint *pairs[NR_GATHER_WORKERS_MAX][2];    /* or: [0] the parent's, [1] the worker's */
+    struct naru_endpoint *receiver; /* of the named channel */
+    /* Or: [0] the parent's end, [1] the worker's. */
+    struct naru_endpoint *pairs[NR_GATHER_WORKERS_MAX][2];
 };
 
 enum { NR_GATHER_PORT_TRIES = 20 };

@@ -103,8 +103,8 @@ static int nr_gather_signals_collect(struct nr_gather *gather)
             return -1;
         /* A signal is pending the moment it was sent: when all have ended there is nothing to wait for. */
         bool all_ended = gather->crew.alive_count == 0;
-        int result = naru_recv(signals->receiver, &value, sizeof value, NULL,
-                               all_ended ? 0 : NARU_FOREVER);
+        int result =
+            naru_recv(signals->receiver, &value, sizeof value, NULL, all_ended ? 0 : NARU_FOREVER);
         if (result == -EINTR)
             continue;
         if (result == -EAGAIN && all_ended)

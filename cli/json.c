@@ -106,7 +106,11 @@ bool nr_json_is_utf8(const void *data, size_t size_bytes)
 
     while (at < end) {
         unsigned char lead = *at++;
-        int more = lead < 0x80 ? 0 : lead >> 5 == 6 ? 1 : lead >> 4 == 14 ? 2 : lead >> 3 == 30 ? 3 : -1;
+        int more = lead < 0x80       ? 0
+                   : lead >> 5 == 6  ? 1
+                   : lead >> 4 == 14 ? 2
+                   : lead >> 3 == 30 ? 3
+                                     : -1;
         if (more < 0 || end - at < more)
             return false;
         uint32_t point = more ? lead & (0x3Fu >> more) : lead;

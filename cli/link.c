@@ -10,8 +10,8 @@
 struct nr_link_way {
     int (*open)(struct nr_link *link);
     int (*join)(struct nr_link *link, pid_t other_pid);
-    int (*send)(struct nr_link *link, const void *data, size_t size_bytes);
-    int (*recv)(struct nr_link *link, void *data, size_t capacity_bytes, size_t *ret_size_bytes);
+    int (*send)(struct nr_link *link, const void *data);
+    int (*recv)(struct nr_link *link, void *data, size_t *ret_size_bytes);
 };
 
 /* ---- two named channels ---- */
@@ -56,15 +56,14 @@ static int nr_link_join_named(struct nr_link *link, pid_t other_pid)
     return result < 0 ? result : nr_link_open_end(link, &link->out, 1, NARU_SENDER);
 }
 
-static int nr_link_send_channel(struct nr_link *link, const void *data, size_t size_bytes)
+static int nr_link_send_channel(struct nr_link *link, const void *data)
 {
-    return naru_send(link->out, data, size_bytes, NARU_FOREVER);
+    return naru_send(link->out, data, link->message_bytes, NARU_FOREVER);
 }
 
-static int nr_link_recv_channel(struct nr_link *link, void *data, size_t capacity_bytes,
-                                size_t *ret_size_bytes)
+static int nr_link_recv_channel(struct nr_link *link, void *data, size_t *ret_size_bytes)
 {
-    return naru_recv(link->in, data, capacity_bytes, ret_size_bytes, NARU_FOREVER);
+    return naru_recv(link->in, data, link->message_bytes, ret_size_bytes, NARU_FOREVER);
 }
 
 static const struct nr_link_way nr_link_named = {
@@ -173,27 +172,26 @@ static int nr_link_join_semaphore(struct nr_link *link, pid_t other_pid)
     return 0;
 }
 
-static int nr_link_send_semaphore(struct nr_link *link, const void *data, size_t size_bytes)
+static int nr_link_send_semaphore(struct nr_link *link, const void *data)
 {
     struct nr_link_lane_end *end = &link->lanes[link->is_child];
     int result = naru_semaphore_wait(end->empty, NR_LINK_LOOK_UP_NS);
 
     if (result < 0)
         return result;
-    memcpy(end->lane->slots[end->next++ % NR_LINK_SLOTS], data, size_bytes);
+    memcpy(end->lane->slots[end->next++ % NR_LINK_SLOTS], data, link->message_bytes);
     return naru_semaphore_post(end->full);
 }
 
-static int nr_link_recv_semaphore(struct nr_link *link, void *data, size_t capacity_bytes,
-                                  size_t *ret_size_bytes)
+static int nr_link_recv_semaphore(struct nr_link *link, void *data, size_t *ret_size_bytes)
 {
     struct nr_link_lane_end *end = &link->lanes[!link->is_child];
     int result = naru_semaphore_wait(end->full, NR_LINK_LOOK_UP_NS);
 
     if (result < 0)
         return result;
-    memcpy(data, end->lane->slots[end->next++ % NR_LINK_SLOTS], capacity_bytes);
-    *ret_size_bytes = capacity_bytes;
+    memcpy(data, end->lane->slots[end->next++ % NR_LINK_SLOTS], link->message_bytes);
+    *ret_size_bytes = link->message_bytes;
     return naru_semaphore_post(end->empty);
 }
 
@@ -239,14 +237,14 @@ int nr_link_join_parent(struct nr_link *link, pid_t child_pid)
     return result;
 }
 
-int nr_link_send(struct nr_link *link, const void *data, size_t size_bytes)
+int nr_link_send(struct nr_link *link, const void *data)
 {
-    return link->way->send(link, data, size_bytes);
+    return link->way->send(link, data);
 }
 
-int nr_link_recv(struct nr_link *link, void *data, size_t capacity_bytes, size_t *ret_size_bytes)
+int nr_link_recv(struct nr_link *link, void *data, size_t *ret_size_bytes)
 {
-    return link->way->recv(link, data, capacity_bytes, ret_size_bytes);
+    return link->way->recv(link, data, ret_size_bytes);
 }
 
 void nr_link_unlink(struct nr_link *link)

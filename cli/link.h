@@ -50,9 +50,9 @@ int nr_link_open(struct nr_link *link, const char *scheme);
 int nr_link_join_child(struct nr_link *link);
 int nr_link_join_parent(struct nr_link *link, pid_t child_pid);
 
-/* link->message_bytes bytes at most; signal: exactly 8. */
-int nr_link_send(struct nr_link *link, const void *data, size_t size_bytes);
-int nr_link_recv(struct nr_link *link, void *data, size_t capacity_bytes, size_t *ret_size_bytes);
+/* A message of link->message_bytes; room for as much. */
+int nr_link_send(struct nr_link *link, const void *data);
+int nr_link_recv(struct nr_link *link, void *data, size_t *ret_size_bytes);
 
 void nr_link_unlink(struct nr_link *link);
 

@@ -32,26 +32,30 @@ static const struct nr_command *nr_main_find(const char *name)
 
 static void nr_main_print_help(FILE *out)
 {
-    fprintf(out, "Naru carries messages between the processes of one machine: over a file, pipe, message\n"
-                 "queue, shared memory, signal, semaphore or socket, all by one URI.\n"
-                 "\n"
-                 "Usage: naru COMMAND [OPTION]...\n"
-                 "       naru COMMAND --help\n"
-                 "\n"
-                 "Commands:\n");
+    fprintf(
+        out,
+        "Naru carries messages between the processes of one machine: over a file, pipe, message\n"
+        "queue, shared memory, signal, semaphore or socket, all by one URI.\n"
+        "\n"
+        "Usage: naru COMMAND [OPTION]...\n"
+        "       naru COMMAND --help\n"
+        "\n"
+        "Commands:\n");
     for (int i = 0; i < NR_MAIN_COMMANDS_COUNT; i++)
         fprintf(out, "  %-12s %s\n", nr_main_commands[i]->name, nr_main_commands[i]->summary);
-    fprintf(out, "\n"
-                 "Options:\n"
-                 "  --help       this text, or after a command: how to use it\n"
-                 "  --version    the version of naru\n"
-                 "\n"
-                 "Two shells can talk:\n"
-                 "  naru recv mq://jobs --follow      in one\n"
-                 "  seq 1000 | naru send mq://jobs    in the other\n"
-                 "\n"
-                 "Data goes to standard output, all else to standard error. Every command that prints data\n"
-                 "has --json. Exit codes: 0 done, 1 failed, 2 wrong usage, 124 the time was over.\n");
+    fprintf(
+        out,
+        "\n"
+        "Options:\n"
+        "  --help       this text, or after a command: how to use it\n"
+        "  --version    the version of naru\n"
+        "\n"
+        "Two shells can talk:\n"
+        "  naru recv mq://jobs --follow      in one\n"
+        "  seq 1000 | naru send mq://jobs    in the other\n"
+        "\n"
+        "Data goes to standard output, all else to standard error. Every command that prints data\n"
+        "has --json. Exit codes: 0 done, 1 failed, 2 wrong usage, 124 the time was over.\n");
 }
 
 /* A file that is opened next must not become standard output because that was closed. What is opened

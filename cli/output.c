@@ -96,7 +96,8 @@ int64_t nr_output_now_ns(void)
 }
 
 /* Three significant digits, never more than three before the point where a larger unit exists. */
-static void nr_output_three_digits(char text[NR_OUTPUT_NUMBER_BYTES], double value, const char *unit)
+static void nr_output_three_digits(char text[NR_OUTPUT_NUMBER_BYTES], double value,
+                                   const char *unit)
 {
     int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
 

@@ -49,8 +49,7 @@ static const char nr_recv_help[] =
     "  --json           an object a line: data (or data_base64, if it isn't UTF-8), size, type,\n"
     "                   sequence, sender_pid, sender_uid, deliveries, lost, redelivered; null: unknown\n"
     "  --type N         sysv://: only messages of this type (negative: of types up to -N)\n"
-    "\n" NR_ARGUMENTS_CHANNEL_HELP
-    "\n"
+    "\n" NR_ARGUMENTS_CHANNEL_HELP "\n"
     "Examples:\n"
     "  naru recv mq://jobs --follow\n"
     "  naru recv unix:///tmp/files --null | xargs -0 ls -l\n"
@@ -240,7 +239,8 @@ static int nr_recv_accept(struct nr_recv *recv, struct naru_message *message)
 
 static int64_t nr_recv_patience_ns(const struct nr_recv *recv)
 {
-    bool may_be_over = !recv->follows && recv->count < 0 && !recv->tells_end && recv->received_count;
+    bool may_be_over =
+        !recv->follows && recv->count < 0 && !recv->tells_end && recv->received_count;
 
     if (may_be_over && (recv->timeout_ns == NARU_FOREVER || recv->timeout_ns > NR_RECV_QUIET_NS))
         return NR_RECV_QUIET_NS;

@@ -23,8 +23,7 @@ static const char nr_send_help[] =
     "                       0 tries once; \"forever\" waits (default 10)\n"
     "  --null               messages in standard input end with a zero byte, not with a line's end\n"
     "  --whole              standard input is one message\n"
-    "\n" NR_ARGUMENTS_CHANNEL_HELP
-    "\n"
+    "\n" NR_ARGUMENTS_CHANNEL_HELP "\n"
     "Examples:\n"
     "  naru send mq://jobs \"build 17\"\n"
     "  seq 1000 | naru send mq://jobs\n"
@@ -48,7 +47,7 @@ struct nr_send {
     int delimiter;       /* EOF: none, the input is one message */
     int64_t type;
     int64_t wait_ns;
-    bool takes_numbers;  /* signal:// */
+    bool takes_numbers; /* signal:// */
     struct naru_options options;
     struct naru_endpoint *endpoint;
     unsigned long long sent_count;
@@ -77,9 +76,10 @@ static int nr_send_parse(struct nr_send *send, int argc, char **argv)
     if (optind == argc)
         return nr_output_complain_usage("a URI is missing, such as mq://jobs");
     if (argc - optind > 2)
-        return nr_output_complain_usage("\"%s\" is one argument too many; put quotes around a message "
-                                        "with blanks",
-                                        argv[optind + 2]);
+        return nr_output_complain_usage(
+            "\"%s\" is one argument too many; put quotes around a message "
+            "with blanks",
+            argv[optind + 2]);
     send->uri = argv[optind];
     send->message = argv[optind + 1];
     send->type = (int64_t)type;
@@ -96,8 +96,9 @@ static int nr_send_failed(const struct nr_send *send, int error)
         return NR_EXIT_FAILURE;
     bool is_late = error == -ETIMEDOUT || error == -EAGAIN;
     if (is_late && send->endpoint)
-        nr_output_complain("%s: nobody made room in time; --wait waits longer; %llu messages were sent",
-                           send->uri, send->sent_count);
+        nr_output_complain(
+            "%s: nobody made room in time; --wait waits longer; %llu messages were sent", send->uri,
+            send->sent_count);
     else if (send->sent_count)
         nr_output_complain("%s; %llu messages were sent", naru_error_text(), send->sent_count);
     else

@@ -37,8 +37,8 @@ __int128 nr_share_add(struct nr_range range)
     __int128 total = 0;
 
     if (below.from <= below.to)
-        total -= (__int128)nr_share_add_magnitudes((uint64_t)-below.to,
-                                                   (uint64_t)nr_share_terms(below));
+        total -=
+            (__int128)nr_share_add_magnitudes((uint64_t)-below.to, (uint64_t)nr_share_terms(below));
     if (above.from <= above.to)
         total += (__int128)nr_share_add_magnitudes((uint64_t)above.from,
                                                    (uint64_t)nr_share_terms(above));

@@ -49,8 +49,8 @@ static const struct option nr_sum_options[] = {
     {0},
 };
 
-#define NR_SUM_LOWEST (-((__int128)1 << 63))
-#define NR_SUM_HIGHEST (((__int128)1 << 64) - 1)
+#define NR_SUM_LOWEST    (-((__int128)1 << 63))
+#define NR_SUM_HIGHEST   (((__int128)1 << 64) - 1)
 #define NR_SUM_TERMS_MAX ((__int128)1 << 40)
 
 static int nr_sum_check_technique(const char *name)
@@ -58,9 +58,10 @@ static int nr_sum_check_technique(const char *name)
     for (unsigned i = 0; nr_gather_technique(i); i++)
         if (strcmp(nr_gather_technique(i), name) == 0)
             return 0;
-    return nr_output_complain_usage("--via: \"%s\" is none of file, pipe, fifo, mq, sysv, shm, signal, "
-                                    "semaphore, unix, abstract, tcp",
-                                    name);
+    return nr_output_complain_usage(
+        "--via: \"%s\" is none of file, pipe, fifo, mq, sysv, shm, signal, "
+        "semaphore, unix, abstract, tcp",
+        name);
 }
 
 static int nr_sum_parse(struct nr_gather_request *request, bool *json, int argc, char **argv)
@@ -97,7 +98,8 @@ static int nr_sum_parse(struct nr_gather_request *request, bool *json, int argc,
     if (nr_share_terms(request->range) > NR_SUM_TERMS_MAX)
         return nr_output_complain_usage("from A to B there are more than 2^40 terms");
     if (request->without_semaphore && strcmp(request->technique, "semaphore") != 0)
-        return nr_output_complain_usage("--unsafe-without-semaphore goes with --via semaphore only");
+        return nr_output_complain_usage(
+            "--unsafe-without-semaphore goes with --via semaphore only");
     return 0;
 }
 

@@ -42,6 +42,7 @@ static const struct option nr_tour_options[] = {
     {0},
 };
 
+/* clang-format off */
 static const struct nr_tour_stop {
     const char *technique, *scheme;
 } nr_tour_stops[] = {
@@ -57,6 +58,7 @@ static const struct nr_tour_stop {
     {"socket", "abstract"},
     {"socket", "tcp"},
 };
+/* clang-format on */
 enum { NR_TOUR_STOPS_COUNT = sizeof nr_tour_stops / sizeof nr_tour_stops[0] };
 
 static struct nr_trial nr_tour_trials[NR_TOUR_STOPS_COUNT];
@@ -94,11 +96,18 @@ struct nr_tour_column {
     bool right;
 };
 
+/* clang-format off */
 static const struct nr_tour_column nr_tour_columns[] = {
-    {"", "TECHNIQUE", 15, false}, {"", "VIA", 11, false},   {"", "GREETING", 10, false},
-    {"TEN ADD", "1..10000", 9, false}, {"", "TIME", 8, true}, {"LATENCY", "MEDIAN", 10, true},
-    {"ONE WAY", "99 %", 9, true}, {"MESSAGES", "RATE", 11, true},
+    {"",         "TECHNIQUE", 15, false},
+    {"",         "VIA",       11, false},
+    {"",         "GREETING",  10, false},
+    {"TEN ADD",  "1..10000",   9, false},
+    {"",         "TIME",       8, true},
+    {"LATENCY",  "MEDIAN",    10, true},
+    {"ONE WAY",  "99 %",       9, true},
+    {"MESSAGES", "RATE",      11, true},
 };
+/* clang-format on */
 enum { NR_TOUR_COLUMNS_COUNT = sizeof nr_tour_columns / sizeof nr_tour_columns[0] };
 
 static void nr_tour_print_cell(int index, const char *text)
@@ -227,8 +236,8 @@ static int nr_tour_go(bool wants_json)
         nr_tour_clear_progress();
         nr_stop_die();
         if (!wants_json)
-            nr_tour_print_row(trial, done_count == 0 ||
-                                         strcmp(stop[-1].technique, stop->technique) != 0);
+            nr_tour_print_row(trial,
+                              done_count == 0 || strcmp(stop[-1].technique, stop->technique) != 0);
         done_count++;
     }
     if (wants_json)

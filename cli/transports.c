@@ -162,7 +162,8 @@ static void nr_transports_print_refusals(enum naru_pattern pattern)
 static void nr_transports_print_all(void)
 {
     nr_transports_print_table();
-    printf("\nEach carries the pattern `queue`: every message to exactly one receiver. Other patterns:\n");
+    printf(
+        "\nEach carries the pattern `queue`: every message to exactly one receiver. Other patterns:\n");
     const struct naru_transport_row *row;
     for (size_t i = 0; (row = naru_transport_row(i)); i++)
         if (row->supported && row->pattern != NARU_QUEUE)

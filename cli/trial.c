@@ -24,7 +24,7 @@ enum {
     NR_TRIAL_TEXT_BYTES = NR_LINK_MESSAGE_BYTES,
 };
 #define NR_TRIAL_LATENCY_NS (NARU_SECOND / 4) /* for each placement */
-#define NR_TRIAL_STREAM_NS (3 * NARU_SECOND / 10)
+#define NR_TRIAL_STREAM_NS  (3 * NARU_SECOND / 10)
 
 /* The first 8 bytes of a message are its number; this bit marks the last one, whose number is the count. */
 #define NR_TRIAL_LAST ((uint64_t)1 << 63)
@@ -79,11 +79,11 @@ static bool nr_trial_is_look_up(int result)
     return result == -EINTR || result == -ETIMEDOUT;
 }
 
-static int nr_trial_send(struct nr_trial_state *state, const void *data, size_t size_bytes)
+static int nr_trial_send(struct nr_trial_state *state, const void *data)
 {
     int result;
 
-    while ((result = nr_link_send(&state->link, data, size_bytes)) < 0) {
+    while ((result = nr_link_send(&state->link, data)) < 0) {
         if (nr_trial_check(state) < 0)
             return -1;
         if (!nr_trial_is_look_up(result))
@@ -97,7 +97,7 @@ static int nr_trial_recv(struct nr_trial_state *state, void *data)
     size_t size_bytes = 0;
     int result;
 
-    while ((result = nr_link_recv(&state->link, data, state->link.message_bytes, &size_bytes)) < 0) {
+    while ((result = nr_link_recv(&state->link, data, &size_bytes)) < 0) {
         /* The end of a child that failed is told by the child itself, a moment later. */
         if (result == -EPIPE || result == -EOWNERDEAD)
             nr_crew_reap(&state->crew);
@@ -121,7 +121,7 @@ static int nr_trial_send_number(struct nr_trial_state *state, uint64_t number)
 
     memcpy(message, &number, sizeof number);
     memcpy(message + state->link.message_bytes - sizeof number, &number, sizeof number);
-    return nr_trial_send(state, message, state->link.message_bytes);
+    return nr_trial_send(state, message);
 }
 
 static int nr_trial_recv_number(struct nr_trial_state *state, uint64_t *ret)
@@ -145,7 +145,7 @@ static int nr_trial_recv_number(struct nr_trial_state *state, uint64_t *ret)
 static int nr_trial_send_text(struct nr_trial_state *state, const char text[NR_TRIAL_TEXT_BYTES])
 {
     for (size_t at = 0; at < NR_TRIAL_TEXT_BYTES; at += state->link.message_bytes)
-        if (nr_trial_send(state, text + at, state->link.message_bytes) < 0)
+        if (nr_trial_send(state, text + at) < 0)
             return -1;
     return 0;
 }
@@ -248,8 +248,8 @@ static int nr_trial_round(struct nr_trial_state *state, uint64_t number)
 }
 
 /* Rounds with both processes where they are now; *number goes on. */
-static int nr_trial_measure_rounds(struct nr_trial_state *state, uint64_t *number, int64_t *ret_p50_ns,
-                                   int64_t *ret_p99_ns)
+static int nr_trial_measure_rounds(struct nr_trial_state *state, uint64_t *number,
+                                   int64_t *ret_p50_ns, int64_t *ret_p99_ns)
 {
     static int64_t samples[NR_TRIAL_ROUNDS_MAX];
     int64_t end_ns = nr_output_now_ns() + NR_TRIAL_LATENCY_NS;
@@ -389,7 +389,8 @@ static int nr_trial_sum(struct nr_trial *trial)
     return -1;
 }
 
-int nr_trial_run(struct nr_trial *trial, void (*progress)(const struct nr_trial *, const char *step))
+int nr_trial_run(struct nr_trial *trial,
+                 void (*progress)(const struct nr_trial *, const char *step))
 {
     struct nr_trial_state state = {.trial = trial};
     int result = -1;

@@ -27,4 +27,5 @@ struct nr_trial {
 };
 
 /* Runs it; `progress` (may be NULL) is called before each step with its name. 0, or -1 with the reason. */
-int nr_trial_run(struct nr_trial *trial, void (*progress)(const struct nr_trial *, const char *step));
+int nr_trial_run(struct nr_trial *trial,
+                 void (*progress)(const struct nr_trial *, const char *step));
