@@ -4,11 +4,15 @@
 #include <errno.h>
 #include <naru/endpoint.h>
 #include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static uint32_t nr_scratch_random(void)
@@ -61,6 +65,18 @@ static int nr_scratch_free_port(void)
     return result < 0 ? result : ntohs(address.sin_port);
 }
 
+static void nr_scratch_start_janitor(struct nr_scratch *scratch);
+
+static void nr_scratch_stop_janitor(struct nr_scratch *scratch)
+{
+    if (!scratch->janitor_pid)
+        return;
+    kill(scratch->janitor_pid, SIGKILL);
+    while (waitpid(scratch->janitor_pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    scratch->janitor_pid = 0;
+}
+
 int nr_scratch_name(struct nr_scratch *scratch, const char *scheme, const char *purpose,
                     char ret_uri[NR_SCRATCH_URI_BYTES])
 {
@@ -86,6 +102,8 @@ int nr_scratch_name(struct nr_scratch *scratch, const char *scheme, const char *
         snprintf(uri, NR_SCRATCH_URI_BYTES, "%s://%s-%s", scheme, scratch->tag, purpose);
     }
     memcpy(scratch->uris[scratch->uris_count++], uri, NR_SCRATCH_URI_BYTES);
+    if (strcmp(scheme, "sysv") == 0)
+        nr_scratch_start_janitor(scratch);
     return 0;
 }
 
@@ -95,21 +113,68 @@ void nr_scratch_forget(struct nr_scratch *scratch)
         scratch->uris_count--;
 }
 
+static bool nr_scratch_has_scheme(const char *uri, const char *scheme)
+{
+    size_t length = strlen(scheme);
+
+    return strncmp(uri, scheme, length) == 0 && uri[length] == ':';
+}
+
 void nr_scratch_unlink(struct nr_scratch *scratch)
 {
+    unsigned kept_count = 0;
+
     for (unsigned i = 0; i < scratch->uris_count; i++) {
         const char *uri = scratch->uris[i];
 
+        if (nr_scratch_has_scheme(uri, "sysv"))
+            memmove(scratch->uris[kept_count++], uri, NR_SCRATCH_URI_BYTES);
         /* Names without an object behind them go with their socket. */
-        if (strncmp(uri, "tcp:", 4) != 0 && strncmp(uri, "abstract:", 9) != 0)
+        else if (!nr_scratch_has_scheme(uri, "tcp") && !nr_scratch_has_scheme(uri, "abstract"))
             naru_unlink(uri);
     }
-    scratch->uris_count = 0;
+    scratch->uris_count = kept_count;
     if (scratch->directory[0] && rmdir(scratch->directory) == 0)
         scratch->directory[0] = '\0';
+}
+
+static void nr_scratch_unlink_queues(struct nr_scratch *scratch)
+{
+    for (unsigned i = 0; i < scratch->uris_count; i++)
+        if (nr_scratch_has_scheme(scratch->uris[i], "sysv"))
+            naru_unlink(scratch->uris[i]);
+    scratch->uris_count = 0;
+}
+
+/* Sleeps until this process is dead, and then removes the queues. */
+static void nr_scratch_start_janitor(struct nr_scratch *scratch)
+{
+    pid_t parent = getpid();
+    sigset_t all, before;
+    int number;
+
+    nr_scratch_stop_janitor(scratch);
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    pid_t pid = fork();
+    if (pid == 0) {
+        sigset_t only;
+
+        sigemptyset(&only);
+        sigaddset(&only, SIGUSR1);
+        prctl(PR_SET_PDEATHSIG, SIGUSR1);
+        while (getppid() == parent)
+            sigwait(&only, &number);
+        nr_scratch_unlink_queues(scratch);
+        _exit(0);
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    scratch->janitor_pid = pid > 0 ? pid : 0;
 }
 
 void nr_scratch_deinit(struct nr_scratch *scratch)
 {
     nr_scratch_unlink(scratch);
+    nr_scratch_unlink_queues(scratch);
+    nr_scratch_stop_janitor(scratch);
 }

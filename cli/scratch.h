@@ -6,9 +6,11 @@
  * What       Path names stand in a directory of mode 0700 under $TMPDIR or /tmp, made when the first
  *            is asked for; other names and keys carry the process's number and random digits.
  * Death      nr_scratch_unlink() as soon as all sides have opened; after that even SIGKILL leaves
- *            nothing. nr_scratch_deinit() on every other way out.
+ *            nothing. nr_scratch_deinit() on every other way out. A System V queue is nothing but its
+ *            key, and can't go early: a process of its own waits for our death and then removes it.
  */
 #include <stddef.h>
+#include <sys/types.h>
 
 enum { NR_SCRATCH_URI_BYTES = 256, NR_SCRATCH_NAMES_MAX = 4 };
 
@@ -17,6 +19,7 @@ struct nr_scratch {
     char directory[128]; /* "" until needed */
     char uris[NR_SCRATCH_NAMES_MAX][NR_SCRATCH_URI_BYTES];
     unsigned uris_count;
+    pid_t janitor_pid; /* 0: none was needed */
 };
 
 void nr_scratch_init(struct nr_scratch *scratch);
@@ -29,6 +32,9 @@ int nr_scratch_name(struct nr_scratch *scratch, const char *scheme, const char *
 /* Takes the last name back: what stands there is another program's. */
 void nr_scratch_forget(struct nr_scratch *scratch);
 
-/* Removes the objects and the directory. What isn't there is no matter. May run twice. */
+/* Removes the names, and the directory, of objects that live on without one. What isn't there is no
+   matter. May run twice. */
 void nr_scratch_unlink(struct nr_scratch *scratch);
+
+/* Removes all. May run twice. */
 void nr_scratch_deinit(struct nr_scratch *scratch);

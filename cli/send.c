@@ -123,14 +123,22 @@ static int nr_send_bytes(struct nr_send *send, const void *data, size_t size_byt
     return 0;
 }
 
+static int nr_send_number(const char *text, int64_t *ret)
+{
+    __int128 number = 0;
+    int code = nr_arguments_integer(&number, "a message to signal://", text, INT64_MIN, INT64_MAX);
+
+    *ret = (int64_t)number;
+    return code;
+}
+
 static int nr_send_one(struct nr_send *send, const char *data, size_t size_bytes)
 {
-    __int128 number;
+    int64_t value;
 
     if (!send->takes_numbers)
         return nr_send_bytes(send, data, size_bytes);
-    int code = nr_arguments_integer(&number, "a message to signal://", data, INT64_MIN, INT64_MAX);
-    int64_t value = (int64_t)number;
+    int code = nr_send_number(data, &value);
     return code ? code : nr_send_bytes(send, &value, sizeof value);
 }
 
@@ -196,7 +204,10 @@ static int nr_send_run(int argc, char **argv)
         .options = {.size_bytes = sizeof send.options},
     };
 
+    int64_t value;
     int code = nr_send_parse(&send, argc, argv);
+    if (!code && send.takes_numbers && send.message)
+        code = nr_send_number(send.message, &value);
     if (code)
         return code;
     int result = naru_open(&send.endpoint, send.uri, NARU_SENDER, &send.options);
