@@ -48,9 +48,9 @@ int nr_os_futex_wait(const struct nr_os_futex_word *words, unsigned count,
             };
         result = syscall(SYS_futex_waitv, waits, count, 0, limit, CLOCK_MONOTONIC);
     }
-    if (result >= 0 || errno == EAGAIN)
-        return 0;
-    return -errno;
+    if (result >= 0)
+        return (int)result + 1;
+    return errno == EAGAIN ? 0 : -errno;
 }
 
 int nr_os_futex_wake(const uint32_t *word, unsigned count)

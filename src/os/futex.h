@@ -7,7 +7,7 @@
  * Death      While a word is pending (nr_os_futex_arm) in a thread, the kernel wakes one who
  *            sleeps on it when that thread dies; the word itself stays 0. One such word serves any number
  *            of processes. Source: handle_futex_death() in the kernel, "pending_op && !pi && !uval".
- * Returns    0 woken, or it had changed; -EINTR, -ETIMEDOUT.
+ * Returns    -EINTR, -ETIMEDOUT, or as said below.
  */
 #include "os/clock.h"
 #include <stdint.h>
@@ -19,7 +19,8 @@ struct nr_os_futex_word {
     uint32_t value;
 };
 
-/* Sleeps while every word has its value: 1..128 words, one call (futex_waitv, Linux 5.16). */
+/* Sleeps while every word has its value: 1..128 words, one call (futex_waitv, Linux 5.16). Returns 1 + the
+   index of the word that was woken, or 0 if one had changed already. */
 int nr_os_futex_wait(const struct nr_os_futex_word *words, unsigned count,
                      struct nr_deadline *deadline);
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/interrupt.h"
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 void nr_interrupt_deinit(struct nr_interrupt *interrupt)
@@ -19,6 +22,7 @@ void nr_interrupt_raise(struct nr_interrupt *interrupt)
     int saved_errno = errno;
 
     __atomic_store_n(&interrupt->raised, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &interrupt->raised, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     int fd = __atomic_load_n(&interrupt->fd, __ATOMIC_SEQ_CST);
     if (fd >= 0) {
         uint64_t one = 1;

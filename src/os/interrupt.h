@@ -3,7 +3,8 @@
 /*
  * interrupt -- ends another thread's, or one's own, wait; async-signal-safe
  *
- * What       A flag, and a descriptor for those who wait in poll. Raising ends one wait: whoever
+ * What       A flag, which is also a futex for those who sleep on words, and a descriptor for those who wait
+ *            in poll. Raising ends one wait: whoever
  *            returns -EINTR for it lowers the flag.
  * Writers    Any thread or handler raises; the waiter lowers.
  */

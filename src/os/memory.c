@@ -100,6 +100,18 @@ int nr_os_memory_map_anonymous(size_t size_bytes, void **ret)
     return 0;
 }
 
+int nr_os_memory_peek(int fd, void *data, size_t size_bytes)
+{
+    ssize_t size;
+
+    do
+        size = pread(fd, data, size_bytes, 0);
+    while (size < 0 && errno == EINTR);
+    if (size < 0)
+        return -errno;
+    return (size_t)size == size_bytes ? 0 : -EBADMSG;
+}
+
 void nr_os_memory_unmap(void *memory, size_t size_bytes)
 {
     if (memory)

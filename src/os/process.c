@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,13 @@ pid_t nr_os_pid(void)
 uid_t nr_os_uid(void)
 {
     return geteuid();
+}
+
+unsigned nr_os_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 }
 
 /* The page reads 0 in a forked child; the counter goes on, so no ancestor ever had the new number. */

@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contents   words - sizes - chunks - sending - receiving - repair
+ */
+#include "data/slot_ring.h"
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+static_assert(sizeof(struct nr_slot) == NR_SLOT_HEADER_BYTES, "payload begins there");
+static_assert(sizeof(struct nr_chunk) == NR_CHUNK_HEADER_BYTES, "payload begins there");
+
+/* -- words ------------------------------------------------------------------------------------ */
+
+enum { NR_FREE, NR_WRITING, NR_READY, NR_READING, NR_ORPHAN, NR_SKIP };       /* of a slot */
+enum { NR_CHUNK_FREE, NR_CHUNK_LOANED, NR_CHUNK_HELD, NR_CHUNK_ORPHAN };      /* of a chunk */
+
+static uint64_t nr_word(uint64_t lap, unsigned state, uint32_t owner)
+{
+    return (lap << 16) | ((uint64_t)state << 12) | owner;
+}
+static uint64_t nr_word_lap(uint64_t word)
+{
+    return word >> 16;
+}
+static unsigned nr_word_state(uint64_t word)
+{
+    return (unsigned)(word >> 12) & 15;
+}
+static uint32_t nr_word_owner(uint64_t word)
+{
+    return (uint32_t)word & 4095;
+}
+
+static bool nr_word_change(_Atomic uint64_t *place, uint64_t *from, uint64_t to)
+{
+    return atomic_compare_exchange_strong_explicit(place, from, to, memory_order_acq_rel,
+                                                   memory_order_acquire);
+}
+
+/* -- sizes ------------------------------------------------------------------------------------ */
+
+static size_t nr_chunk_stride(const struct nr_slot_ring *ring)
+{
+    return NR_CHUNK_HEADER_BYTES + ring->chunk_bytes;
+}
+
+static struct nr_slot *nr_slot_at(const struct nr_slot_ring *ring, uint64_t position)
+{
+    return (struct nr_slot *)(void *)(ring->slots +
+                                      (position & (ring->slots_count - 1)) * ring->slot_bytes);
+}
+
+struct nr_chunk *nr_chunk_at(const struct nr_slot_ring *ring, uint32_t index)
+{
+    return (struct nr_chunk *)(void *)(ring->chunks + index * nr_chunk_stride(ring));
+}
+
+size_t nr_slot_ring_bytes(const struct nr_slot_ring *sizes)
+{
+    return sizeof(struct nr_slot_ring_shared) + (size_t)sizes->slots_count * sizes->slot_bytes +
+           sizes->chunks_count * nr_chunk_stride(sizes);
+}
+
+void nr_slot_ring_attach(struct nr_slot_ring *ring, void *memory)
+{
+    ring->shared = memory;
+    ring->slots = (char *)memory + sizeof(struct nr_slot_ring_shared);
+    ring->chunks = ring->slots + (size_t)ring->slots_count * ring->slot_bytes;
+    /* One behind, so that orphans from before are looked for once. */
+    atomic_init(&ring->seen_epoch, UINT64_MAX);
+    atomic_init(&ring->chunk_hint, 0);
+}
+
+/* Zeroed memory is an empty ring: FREE in lap 0, hints at 0, all chunks FREE. */
+void nr_slot_ring_init(struct nr_slot_ring *ring, void *memory)
+{
+    memset(memory, 0, nr_slot_ring_bytes(ring));
+    nr_slot_ring_attach(ring, memory);
+}
+
+/* A hint moves forward by a plain store: one that was overtaken only costs the next one a walk. */
+static void nr_slot_hint(_Atomic uint64_t *hint, uint64_t position)
+{
+    if (atomic_load_explicit(hint, memory_order_relaxed) < position)
+        atomic_store_explicit(hint, position, memory_order_relaxed);
+}
+
+/* -- chunks ----------------------------------------------------------------------------------- */
+
+uint32_t nr_chunk_loan(struct nr_slot_ring *ring)
+{
+    uint32_t hint = atomic_load_explicit(&ring->chunk_hint, memory_order_relaxed);
+
+    for (uint32_t i = 0; i < ring->chunks_count; i++) {
+        uint32_t index = (hint + i) % ring->chunks_count;
+        struct nr_chunk *chunk = nr_chunk_at(ring, index);
+        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+        if (nr_word_state(word) != NR_CHUNK_FREE)
+            continue;
+        if (!nr_word_change(&chunk->word, &word,
+                            nr_word(nr_word_lap(word) + 1, NR_CHUNK_LOANED, ring->me)))
+            continue;
+        atomic_store_explicit(&ring->chunk_hint, (index + 1) % ring->chunks_count,
+                              memory_order_relaxed);
+        atomic_store_explicit(&chunk->origin, 0, memory_order_relaxed);
+        return index;
+    }
+    return NR_SLOT_NO_CHUNK;
+}
+
+/* Plain stores by the owner: nobody but a repairer of a dead owner takes a chunk away. */
+static void nr_chunk_set(struct nr_slot_ring *ring, uint32_t index, unsigned state, uint32_t owner)
+{
+    struct nr_chunk *chunk = nr_chunk_at(ring, index);
+    uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
+
+    atomic_store_explicit(&chunk->word, nr_word(nr_word_lap(word), state, owner),
+                          memory_order_release);
+}
+
+void nr_chunk_free(struct nr_slot_ring *ring, uint32_t index)
+{
+    nr_chunk_set(ring, index, NR_CHUNK_FREE, 0);
+}
+
+/* -- sending ---------------------------------------------------------------------------------- */
+
+static bool nr_slot_has_owner(uint64_t word)
+{
+    return nr_word_state(word) == NR_WRITING || nr_word_state(word) == NR_READING;
+}
+
+int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t *ret_blocker)
+{
+    uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
+
+    for (;;) {
+        struct nr_slot *slot = nr_slot_at(ring, position);
+        uint64_t lap = position / ring->slots_count;
+        uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire); /* [A2] */
+
+        while (word == nr_word(lap, NR_FREE, 0)) {
+            if (!nr_word_change(&slot->word, &word, nr_word(lap, NR_WRITING, ring->me)))
+                continue;
+            nr_slot_hint(&ring->shared->tail, position + 1);
+            *ret = (struct nr_slot_claim){.slot = slot, .position = position};
+            return 0;
+        }
+        if (nr_word_lap(word) < lap) { /* the message of the last lap is still there */
+            *ret_blocker = nr_slot_has_owner(word) ? nr_word_owner(word) : NR_SLOT_NOBODY;
+            return nr_slot_has_owner(word) ? -EBUSY : -EAGAIN;
+        }
+        /* This slot was claimed up to that lap, so all before it were: go on behind it. */
+        uint64_t claimed_lap = nr_word_lap(word) - (nr_word_state(word) == NR_FREE);
+        position = claimed_lap * ring->slots_count + (position & (ring->slots_count - 1)) + 1;
+    }
+}
+
+void nr_slot_publish(struct nr_slot_ring *ring, struct nr_slot_claim *claim, uint32_t chunk)
+{
+    struct nr_slot *slot = claim->slot;
+
+    slot->deliveries = 0;
+    if (chunk != NR_SLOT_NO_CHUNK)
+        atomic_store_explicit(&nr_chunk_at(ring, chunk)->origin, claim->position + 1,
+                              memory_order_relaxed);
+    atomic_store_explicit(&slot->chunk, chunk + 1, memory_order_relaxed);
+    /* A plain store: only a dead owner's slot is ever taken away. [R1]: without release a receiver could
+       read the payload of the last lap. */
+    atomic_store_explicit(&slot->word, nr_word(claim->position / ring->slots_count, NR_READY, 0),
+                          memory_order_release);
+}
+
+/* -- receiving -------------------------------------------------------------------------------- */
+
+static void nr_slot_set_free(struct nr_slot_ring *ring, struct nr_slot *slot, uint64_t position)
+{
+    atomic_store_explicit(&slot->word, nr_word(position / ring->slots_count + 1, NR_FREE, 0),
+                          memory_order_release); /* [R2]: our reads of the payload are done */
+}
+
+static void nr_slot_take_chunk(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t index)
+{
+    const struct nr_chunk *chunk = nr_chunk_at(ring, index);
+
+    *ret = (struct nr_slot_taken){
+        .chunk = index,
+        .payload = chunk->payload,
+        .position = atomic_load_explicit(&chunk->origin, memory_order_relaxed) - 1,
+        .size_bytes = chunk->size_bytes,
+        .deliveries = chunk->deliveries + 1,
+        .sender_pid = chunk->sender_pid,
+        .type = chunk->type,
+        .is_redelivered = chunk->deliveries > 0,
+    };
+    nr_chunk_at(ring, index)->deliveries = ret->deliveries;
+}
+
+/* The slot is READING(me). What it carries becomes *ret; a chunk becomes HELD(me) before its slot is freed,
+   so that at each moment one of the two names the owner. */
+static int nr_slot_open(struct nr_slot_ring *ring, struct nr_slot *slot, uint64_t position,
+                        struct nr_slot_taken *ret)
+{
+    uint32_t chunk_index = atomic_load_explicit(&slot->chunk, memory_order_relaxed) - 1;
+    uint32_t size_bytes = slot->size_bytes;
+
+    slot->deliveries++;
+    if (chunk_index == NR_SLOT_NO_CHUNK) {
+        if (size_bytes > nr_slot_inline_bytes(ring)) {
+            nr_slot_set_free(ring, slot, position);
+            return -EBADMSG;
+        }
+        *ret = (struct nr_slot_taken){
+            .slot = slot,
+            .chunk = NR_SLOT_NO_CHUNK,
+            .payload = slot->payload,
+            .position = position,
+            .size_bytes = size_bytes,
+            .deliveries = slot->deliveries,
+            .sender_pid = slot->sender_pid,
+            .type = slot->type,
+            .is_redelivered = slot->deliveries > 1,
+        };
+        return 0;
+    }
+    bool is_held = false;
+    if (chunk_index < ring->chunks_count) {
+        struct nr_chunk *chunk = nr_chunk_at(ring, chunk_index);
+        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+        chunk->deliveries = slot->deliveries - 1;
+        is_held = nr_word_state(word) == NR_CHUNK_LOANED &&
+                  nr_word_change(&chunk->word, &word,
+                                 nr_word(nr_word_lap(word), NR_CHUNK_HELD, ring->me));
+    }
+    nr_slot_set_free(ring, slot, position);
+    if (!is_held)
+        return -EBADMSG;
+    nr_slot_take_chunk(ring, ret, chunk_index);
+    if (ret->size_bytes > ring->chunk_bytes) {
+        nr_chunk_free(ring, chunk_index);
+        return -EBADMSG;
+    }
+    return 0;
+}
+
+/* Someone was repaired, or gave a message back: look through everything once. */
+static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint64_t epoch)
+{
+    for (uint32_t i = 0; i < ring->slots_count; i++) {
+        struct nr_slot *slot = nr_slot_at(ring, i);
+        uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+        uint64_t lap = nr_word_lap(word);
+        if (nr_word_state(word) == NR_ORPHAN &&
+            nr_word_change(&slot->word, &word, nr_word(lap, NR_READING, ring->me)))
+            return nr_slot_open(ring, slot, lap * ring->slots_count + i, ret);
+    }
+    for (uint32_t i = 0; i < ring->chunks_count; i++) {
+        struct nr_chunk *chunk = nr_chunk_at(ring, i);
+        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+        if (nr_word_state(word) != NR_CHUNK_ORPHAN ||
+            !nr_word_change(&chunk->word, &word,
+                            nr_word(nr_word_lap(word), NR_CHUNK_HELD, ring->me)))
+            continue;
+        nr_slot_take_chunk(ring, ret, i);
+        if (ret->size_bytes <= ring->chunk_bytes)
+            return 0;
+        nr_chunk_free(ring, i);
+        return -EBADMSG;
+    }
+    atomic_store_explicit(&ring->seen_epoch, epoch, memory_order_relaxed);
+    return -EAGAIN;
+}
+
+/* What stands at *position: an NR_* state that a receiver can act on, or NR_FREE: nothing to take. Walks over
+   what others have in hand. */
+static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position, uint64_t *ret_word)
+{
+    for (;;) {
+        uint64_t lap = *position / ring->slots_count;
+        uint64_t word =
+            atomic_load_explicit(&nr_slot_at(ring, *position)->word, memory_order_acquire);
+        unsigned state = nr_word_state(word);
+
+        *ret_word = word;
+        if (nr_word_lap(word) < lap) /* the last lap's message is still in someone's hand */
+            return NR_FREE;
+        if (nr_word_lap(word) > lap) /* taken, up to that lap: all before it were */
+            *position = (nr_word_lap(word) - 1) * ring->slots_count +
+                        (*position & (ring->slots_count - 1)) + 1;
+        else if (state == NR_READING || state == NR_ORPHAN)
+            ++*position;
+        else
+            return state;
+    }
+}
+
+int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker)
+{
+    uint64_t epoch = atomic_load_explicit(&ring->shared->epoch, memory_order_acquire); /* [A3] */
+
+    if (epoch != atomic_load_explicit(&ring->seen_epoch, memory_order_relaxed)) {
+        int result = nr_slot_take_orphan(ring, ret, epoch);
+        if (result != -EAGAIN)
+            return result;
+    }
+    uint64_t position = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), word;
+    for (;;) {
+        unsigned state = nr_slot_look(ring, &position, &word);
+        struct nr_slot *slot = nr_slot_at(ring, position);
+        uint64_t lap = position / ring->slots_count;
+
+        if (state == NR_WRITING) {
+            *ret_blocker = nr_word_owner(word);
+            return -EBUSY;
+        }
+        if (state == NR_SKIP) {
+            nr_word_change(&slot->word, &word, nr_word(lap + 1, NR_FREE, 0));
+            nr_slot_hint(&ring->shared->head, position + 1);
+        } else if (state != NR_READY) {
+            return -EAGAIN;
+        } else if (nr_word_change(&slot->word, &word, nr_word(lap, NR_READING, ring->me))) { /* [A1] */
+            nr_slot_hint(&ring->shared->head, position + 1);
+            return nr_slot_open(ring, slot, position, ret);
+        }
+    }
+}
+
+bool nr_slot_may_take(const struct nr_slot_ring *ring)
+{
+    uint64_t position = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), word;
+
+    if (atomic_load_explicit(&ring->shared->epoch, memory_order_acquire) !=
+        atomic_load_explicit(&ring->seen_epoch, memory_order_relaxed))
+        return true;
+    unsigned state = nr_slot_look(ring, &position, &word);
+    return state == NR_READY || state == NR_SKIP;
+}
+
+void nr_slot_ack(struct nr_slot_ring *ring, struct nr_slot_taken *taken)
+{
+    if (taken->slot)
+        nr_slot_set_free(ring, taken->slot, taken->position);
+    else
+        nr_chunk_free(ring, taken->chunk);
+}
+
+/* The chunk is HELD, with the slot's position as its origin, before the slot is freed: a repairer that
+   finds both takes the slot for done. */
+int nr_slot_hold(struct nr_slot_ring *ring, struct nr_slot_taken *taken)
+{
+    if (!taken->slot)
+        return 0;
+    uint32_t index = nr_chunk_loan(ring);
+    if (index == NR_SLOT_NO_CHUNK)
+        return -ENOBUFS;
+    struct nr_chunk *chunk = nr_chunk_at(ring, index);
+    atomic_store_explicit(&chunk->origin, taken->position + 1, memory_order_relaxed);
+    chunk->size_bytes = taken->size_bytes;
+    chunk->sender_pid = taken->sender_pid;
+    chunk->deliveries = taken->deliveries;
+    chunk->type = taken->type;
+    memcpy(chunk->payload, taken->payload, taken->size_bytes);
+    nr_chunk_set(ring, index, NR_CHUNK_HELD, ring->me);
+    nr_slot_set_free(ring, taken->slot, taken->position);
+    taken->slot = NULL;
+    taken->chunk = index;
+    taken->payload = chunk->payload;
+    return 0;
+}
+
+void nr_slot_return(struct nr_slot_ring *ring, struct nr_slot_taken *taken, bool was_delivered)
+{
+    if (taken->slot) {
+        taken->slot->deliveries = taken->deliveries - !was_delivered;
+        atomic_store_explicit(&taken->slot->word,
+                              nr_word(taken->position / ring->slots_count, NR_ORPHAN, 0),
+                              memory_order_release);
+    } else {
+        nr_chunk_at(ring, taken->chunk)->deliveries = taken->deliveries - !was_delivered;
+        nr_chunk_set(ring, taken->chunk, NR_CHUNK_ORPHAN, 0);
+    }
+    atomic_fetch_add_explicit(&ring->shared->epoch, 1, memory_order_acq_rel); /* [R3] */
+}
+
+bool nr_slot_held(const struct nr_slot_ring *ring, uint32_t index, struct nr_slot_taken *ret)
+{
+    if (index >= ring->chunks_count)
+        return false;
+    const struct nr_chunk *chunk = nr_chunk_at(ring, index);
+    uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
+    if (nr_word_state(word) != NR_CHUNK_HELD || nr_word_owner(word) != ring->me)
+        return false;
+    *ret = (struct nr_slot_taken){.chunk = index, .deliveries = chunk->deliveries};
+    return true;
+}
+
+uint64_t nr_slot_lost(struct nr_slot_ring *ring)
+{
+    if (atomic_load_explicit(&ring->shared->lost, memory_order_relaxed) == 0)
+        return 0;
+    return atomic_exchange_explicit(&ring->shared->lost, 0, memory_order_relaxed);
+}
+
+void nr_slot_lose(struct nr_slot_ring *ring, uint64_t count)
+{
+    atomic_fetch_add_explicit(&ring->shared->lost, count, memory_order_relaxed);
+}
+
+/* -- repair ----------------------------------------------------------------------------------- */
+
+/* The dead one was reading this slot. Had it already taken the message over into a chunk? Both cases leave
+   the chunk HELD(dead) until the pass over the chunks, which comes after the one over the slots. */
+static bool nr_slot_was_moved(const struct nr_slot_ring *ring, const struct nr_slot *slot,
+                              uint64_t position, uint32_t dead)
+{
+    uint32_t carried = atomic_load_explicit(&slot->chunk, memory_order_relaxed) - 1;
+
+    for (uint32_t i = 0; i < ring->chunks_count; i++) {
+        const struct nr_chunk *chunk = nr_chunk_at(ring, i);
+        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+        if (nr_word_state(word) == NR_CHUNK_HELD && nr_word_owner(word) == dead &&
+            (i == carried ||
+             atomic_load_explicit(&chunk->origin, memory_order_relaxed) == position + 1))
+            return true;
+    }
+    return false;
+}
+
+static void nr_slot_repair_slot(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
+{
+    struct nr_slot *slot = nr_slot_at(ring, index);
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    uint64_t lap = nr_word_lap(word);
+
+    if (nr_word_owner(word) != dead)
+        return;
+    if (nr_word_state(word) == NR_WRITING) {
+        nr_word_change(&slot->word, &word, nr_word(lap, NR_SKIP, 0));
+    } else if (nr_word_state(word) == NR_READING) {
+        bool is_done = nr_slot_was_moved(ring, slot, lap * ring->slots_count + index, dead);
+        nr_word_change(&slot->word, &word,
+                       is_done ? nr_word(lap + 1, NR_FREE, 0) : nr_word(lap, NR_ORPHAN, 0));
+    }
+}
+
+/* True if a slot that someone may still take carries this chunk. */
+static bool nr_slot_carries(const struct nr_slot_ring *ring, uint32_t chunk_index)
+{
+    for (uint32_t i = 0; i < ring->slots_count; i++) {
+        const struct nr_slot *slot = nr_slot_at(ring, i);
+        unsigned state = nr_word_state(atomic_load_explicit(&slot->word, memory_order_acquire));
+        if ((state == NR_READY || state == NR_READING || state == NR_ORPHAN) &&
+            atomic_load_explicit(&slot->chunk, memory_order_relaxed) == chunk_index + 1)
+            return true;
+    }
+    return false;
+}
+
+static void nr_slot_repair_chunk(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
+{
+    struct nr_chunk *chunk = nr_chunk_at(ring, index);
+    uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+    uint64_t tag = nr_word_lap(word);
+
+    if (nr_word_owner(word) != dead)
+        return;
+    if (nr_word_state(word) == NR_CHUNK_LOANED && !nr_slot_carries(ring, index)) {
+        nr_word_change(&chunk->word, &word, nr_word(tag, NR_CHUNK_FREE, 0));
+    } else if (nr_word_state(word) == NR_CHUNK_HELD) {
+        unsigned next = ring->at_most_once ? NR_CHUNK_FREE : NR_CHUNK_ORPHAN;
+        if (nr_word_change(&chunk->word, &word, nr_word(tag, next, 0)) && ring->at_most_once)
+            nr_slot_lose(ring, 1);
+    }
+}
+
+/* All slots first: a chunk is judged by the slots that carry it. The epoch last: a receiver that sees it
+   finds every orphan. [R3] */
+void nr_slot_repair(struct nr_slot_ring *ring, uint32_t dead)
+{
+    for (uint32_t i = 0; i < ring->slots_count; i++)
+        nr_slot_repair_slot(ring, i, dead);
+    for (uint32_t i = 0; i < ring->chunks_count; i++)
+        nr_slot_repair_chunk(ring, i, dead);
+    atomic_fetch_add_explicit(&ring->shared->epoch, 1, memory_order_acq_rel);
+}
+
+uint64_t nr_slot_queued(const struct nr_slot_ring *ring)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < ring->slots_count; i++) {
+        unsigned state = nr_word_state(
+            atomic_load_explicit(&nr_slot_at(ring, i)->word, memory_order_relaxed));
+        count += state == NR_READY || state == NR_ORPHAN;
+    }
+    for (uint32_t i = 0; i < ring->chunks_count; i++)
+        count += nr_word_state(atomic_load_explicit(&nr_chunk_at(ring, i)->word,
+                                                    memory_order_relaxed)) == NR_CHUNK_ORPHAN;
+    return count;
+}

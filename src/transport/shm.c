@@ -1,0 +1,706 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shm -- shm:// : channels in shared memory
+ *
+ * What       Segments: how they are laid out, made, attached, checked and left. Sending and receiving are in
+ *            shm_slots.c (many to many) and shm_bytes.c (one to one, pairs); see shm.h.
+ * Memory     A segment is made whole and with all its space before it has a name: no one sees a half-made one, and
+ *            a full /dev/shm is -ENOSPC here, not SIGBUS later. A named file can't be sealed: one that another
+ *            program truncates while it is mapped is outside the promise. A pair's is a sealed memfd.
+ * Death      A process that dies while making one leaves nothing. One that dies attached is noticed and
+ *            repaired by the others, or by the next to attach.
+ * Trust      The header is checked at attach: each bound against its limits, and all together against the size
+ *            of the file. The private copies are used from then on.
+ */
+#include "transport/shm.h"
+#include "base/cleanup.h"
+#include "os/memory.h"
+#include "os/process.h"
+#include <fcntl.h>
+#include <string.h>
+
+enum {
+    NR_SHM_MESSAGE_BYTES = 64 * 1024, /* defaults */
+    NR_SHM_MESSAGES = 256,
+    NR_SHM_PARTICIPANTS = 64,
+    NR_SHM_CHUNKS = 64,
+    NR_SHM_CHUNKS_BYTES = 4 * 1024 * 1024,
+    NR_SHM_RING_BYTES = 256 * 1024,
+    NR_SHM_SLOTS_MOST = 1 << 20, /* limits */
+    NR_SHM_PARTICIPANTS_MOST = 4095, /* NR_SLOT_NOBODY is one more */
+};
+#define NR_SHM_TOTAL_MOST ((uint64_t)1 << 40)
+
+static uint64_t nr_shm_round(uint64_t bytes, uint64_t to)
+{
+    return (bytes + to - 1) / to * to;
+}
+
+/* -- layout -------------------------------------------------------------------------------- */
+
+static uint64_t nr_shm_participants_offset(void)
+{
+    return nr_shm_round(sizeof(struct nr_shm_header), 64);
+}
+
+static uint64_t nr_shm_ring_offset(const struct nr_shm_header *header)
+{
+    return nr_shm_participants_offset() +
+           (uint64_t)header->participants_max * sizeof(struct nr_participant);
+}
+
+static struct nr_slot_ring nr_shm_slot_sizes(const struct nr_shm_header *header)
+{
+    return (struct nr_slot_ring){
+        .slots_count = header->slots_count,
+        .slot_bytes = header->slot_bytes,
+        .chunks_count = header->chunks_count,
+        .chunk_bytes = header->chunk_bytes,
+        .at_most_once = header->delivery == NARU_AT_MOST_ONCE,
+    };
+}
+
+static uint64_t nr_shm_total(const struct nr_shm_header *header)
+{
+    struct nr_slot_ring sizes = nr_shm_slot_sizes(header);
+    uint64_t rings = header->kind == NR_SHM_SLOTS ? nr_slot_ring_bytes(&sizes)
+                     : header->kind == NR_SHM_BYTES ? nr_byte_ring_bytes(header->ring_bytes)
+                                                    : 2 * nr_byte_ring_bytes(header->ring_bytes);
+
+    return nr_shm_round(nr_shm_ring_offset(header) + rings, 4096);
+}
+
+static uint32_t nr_shm_power_of_two(uint64_t at_least)
+{
+    uint32_t power = 1;
+
+    while (power < at_least)
+        power *= 2;
+    return power;
+}
+
+static void nr_shm_plan_slots(struct nr_shm_header *header, const struct naru_options *options)
+{
+    uint64_t most = header->message_size_max_bytes;
+    uint64_t chunk = nr_shm_round(most ? most : 1, 64);
+    uint64_t chunks = NR_SHM_CHUNKS_BYTES / chunk;
+
+    header->slots_count = nr_shm_power_of_two(header->capacity_messages);
+    header->slot_bytes = most <= 64 - NR_SLOT_HEADER_BYTES ? 64 : 128;
+    header->chunk_bytes = chunk;
+    if (options->payload_bytes)
+        chunks = options->payload_bytes / chunk;
+    else if (chunks > NR_SHM_CHUNKS)
+        chunks = NR_SHM_CHUNKS;
+    header->chunks_count = (uint32_t)(chunks < 2 ? 2 : chunks);
+    header->held_max = options->held_max ? options->held_max : header->chunks_count;
+}
+
+static void nr_shm_plan_bytes(struct nr_shm_header *header, const struct naru_options *options)
+{
+    uint64_t most = header->message_size_max_bytes;
+    uint64_t least = nr_byte_ring_capacity(most, 2);
+    uint64_t wanted = options->payload_bytes       ? nr_shm_round(options->payload_bytes, 64)
+                      : options->capacity_messages ? nr_byte_ring_capacity(most, options->capacity_messages)
+                                                   : NR_SHM_RING_BYTES;
+
+    header->ring_bytes = wanted < least ? least : wanted;
+    header->held_max = 1;
+}
+
+/* What the creator's options ask for, with the defaults. */
+static int nr_shm_plan(struct nr_shm_header *header, const struct nr_request *request, uint32_t kind)
+{
+    const struct naru_options *options = &request->options;
+
+    if (options->capacity_messages > NR_SHM_SLOTS_MOST)
+        return nr_fail(-EINVAL, "%s: capacity_messages is %zu; the most is %d", request->text,
+                       options->capacity_messages, NR_SHM_SLOTS_MOST);
+    if (kind != NR_SHM_SLOTS && (options->when_full == NARU_DROP_NEWEST ||
+                                 options->when_full == NARU_OVERWRITE_OLDEST))
+        return nr_fail(-EOPNOTSUPP, "%s: a one-to-one channel blocks or fails when it is full; leave "
+                                    "one_to_one to drop or overwrite",
+                       request->text);
+    *header = (struct nr_shm_header){
+        .magic = NR_SHM_MAGIC,
+        .layout = NR_SHM_LAYOUT,
+        .kind = kind,
+        .namespace_inode = nr_os_pid_namespace(),
+        .when_full = options->when_full ? options->when_full : NARU_BLOCK,
+        .delivery = options->delivery ? options->delivery : NARU_AT_LEAST_ONCE,
+        .participants_max = options->participants_max ? options->participants_max
+                                                      : NR_SHM_PARTICIPANTS,
+        .message_size_max_bytes = options->message_size_max_bytes ? options->message_size_max_bytes
+                                                                  : NR_SHM_MESSAGE_BYTES,
+        .capacity_messages = options->capacity_messages ? options->capacity_messages
+                                                        : NR_SHM_MESSAGES,
+    };
+    if (header->participants_max > NR_SHM_PARTICIPANTS_MOST)
+        header->participants_max = NR_SHM_PARTICIPANTS_MOST;
+    if (kind == NR_SHM_PAIR)
+        header->participants_max = 0;
+    if (kind == NR_SHM_SLOTS)
+        nr_shm_plan_slots(header, options);
+    else
+        nr_shm_plan_bytes(header, options);
+    header->total_bytes = nr_shm_total(header);
+    if (header->total_bytes > NR_SHM_TOTAL_MOST)
+        return nr_fail(-EINVAL, "%s: the options ask for a segment of %llu bytes", request->text,
+                       (unsigned long long)header->total_bytes);
+    return 0;
+}
+
+/* -- attach -------------------------------------------------------------------------------- */
+
+static bool nr_shm_header_is_sane(const struct nr_shm_header *header)
+{
+    bool is_slots = header->kind == NR_SHM_SLOTS;
+
+    if (header->kind < NR_SHM_SLOTS || header->kind > NR_SHM_PAIR ||
+        header->participants_max > NR_SHM_PARTICIPANTS_MOST ||
+        header->message_size_max_bytes > NR_MESSAGE_LIMIT_BYTES ||
+        header->total_bytes > NR_SHM_TOTAL_MOST || header->when_full < NARU_BLOCK ||
+        header->when_full > NARU_FAIL || header->delivery < NARU_AT_LEAST_ONCE ||
+        header->delivery > NARU_AT_MOST_ONCE)
+        return false;
+    if (is_slots && (header->slots_count == 0 || header->slots_count > NR_SHM_SLOTS_MOST ||
+                     (header->slots_count & (header->slots_count - 1)) || header->slot_bytes < 64 ||
+                     header->slot_bytes > 4096 || header->slot_bytes % 64 ||
+                     header->chunk_bytes % 64 || header->chunk_bytes > NR_SHM_TOTAL_MOST ||
+                     header->chunks_count < 2 || header->chunks_count > NR_SHM_SLOTS_MOST ||
+                     header->chunk_bytes < header->message_size_max_bytes))
+        return false;
+    if (!is_slots && (header->ring_bytes % 64 || header->ring_bytes > NR_SHM_TOTAL_MOST ||
+                      header->ring_bytes <
+                          nr_byte_ring_capacity(header->message_size_max_bytes, 2)))
+        return false;
+    return nr_shm_total(header) == header->total_bytes;
+}
+
+static int nr_shm_check(const struct nr_shm_header *header, uint64_t file_bytes, const char *path)
+{
+    if (file_bytes < sizeof *header || header->magic != NR_SHM_MAGIC)
+        return nr_fail(-EBADMSG, "%s is no channel of Naru's; choose another name, or remove it", path);
+    if (header->layout != NR_SHM_LAYOUT)
+        return nr_fail(-EPROTO,
+                       "%s has layout version %u, and this library (%s) knows %d; use the same library "
+                       "on both sides, or remove the channel",
+                       path, header->layout, naru_version(), NR_SHM_LAYOUT);
+    if (!nr_shm_header_is_sane(header) || header->total_bytes != file_bytes)
+        return nr_fail(-EBADMSG, "%s is damaged (its header does not fit its %llu bytes); remove it "
+                                 "with `naru unlink`",
+                       path, (unsigned long long)file_bytes);
+    uint64_t mine = nr_os_pid_namespace();
+    if (mine && header->namespace_inode && mine != header->namespace_inode)
+        return nr_fail(-EXDEV,
+                       "%s was made in another PID namespace, where this process could not tell who has "
+                       "died; share the namespace (docker run --pid=...), or use unix:// or tcp://",
+                       path);
+    return 0;
+}
+
+static int nr_shm_agree(const struct nr_shm_header *header, const struct nr_request *request)
+{
+    const struct naru_options *options = &request->options;
+    bool is_one_to_one = header->kind != NR_SHM_SLOTS;
+    const struct {
+        const char *name;
+        uint64_t wanted, holds;
+    } fields[] = {
+        {"one_to_one", options->one_to_one, is_one_to_one},
+        {"when_full", options->when_full, header->when_full},
+        {"delivery", options->delivery, header->delivery},
+        {"message_size_max_bytes", options->message_size_max_bytes, header->message_size_max_bytes},
+        {"capacity_messages", options->capacity_messages, header->capacity_messages},
+        {"participants_max", options->participants_max, header->participants_max},
+        {"held_max", options->held_max, header->held_max},
+    };
+
+    for (size_t i = 0; i < nr_count_of(fields); i++) {
+        int result = nr_request_settle(request, fields[i].name, fields[i].wanted, fields[i].holds);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
+static void nr_shm_repair(void *context, unsigned dead)
+{
+    struct nr_shm *shm = context;
+
+    if (shm->kind == NR_SHM_SLOTS) {
+        nr_slot_repair(&shm->slots, dead);
+    } else {
+        struct nr_byte_ring_shared *shared = shm->in.shared;
+        nr_byte_seat_clear(&shared->receiver, dead, true);
+        nr_byte_seat_clear(&shared->sender, dead, true);
+    }
+    nr_shm_wake_all(shm->header);
+}
+
+/* The private views of a mapped segment whose header was checked. */
+static void nr_shm_view(struct nr_shm *shm)
+{
+    struct nr_shm_header *header = shm->header;
+    char *ring = (char *)header + nr_shm_ring_offset(header);
+    struct naru_options *options = &shm->endpoint.options;
+
+    shm->kind = header->kind;
+    shm->slots = nr_shm_slot_sizes(header);
+    shm->out.capacity_bytes = shm->in.capacity_bytes = header->ring_bytes;
+    shm->out.at_most_once = shm->in.at_most_once = header->delivery == NARU_AT_MOST_ONCE;
+    if (shm->kind == NR_SHM_SLOTS)
+        nr_slot_ring_attach(&shm->slots, ring);
+    if (shm->kind == NR_SHM_BYTES) {
+        nr_byte_ring_attach(&shm->out, ring);
+        nr_byte_ring_attach(&shm->in, ring);
+    }
+    if (shm->kind == NR_SHM_PAIR) {
+        size_t one = nr_byte_ring_bytes(header->ring_bytes);
+        nr_byte_ring_attach(&shm->out, ring + (shm->end ? one : 0));
+        nr_byte_ring_attach(&shm->in, ring + (shm->end ? 0 : one));
+    }
+    shm->party.table.entries = (void *)((char *)header + nr_shm_participants_offset());
+    shm->party.table.count = header->participants_max;
+    shm->party.death_word = &header->death_word;
+    shm->party.repair = nr_shm_repair;
+    shm->party.context = shm;
+    options->when_full = header->when_full;
+    options->delivery = header->delivery;
+    options->message_size_max_bytes = header->message_size_max_bytes;
+    options->capacity_messages = header->capacity_messages;
+    options->participants_max = header->participants_max;
+    options->held_max = header->held_max;
+    options->one_to_one = shm->kind != NR_SHM_SLOTS;
+}
+
+/* One to one: takes the place of the role, or names who has it. */
+static int nr_shm_sit(struct nr_shm *shm)
+{
+    bool sends = shm->endpoint.role == NARU_SENDER;
+    struct nr_byte_ring *ring = sends ? &shm->out : &shm->in;
+    _Atomic uint64_t *seat = sends ? &ring->shared->sender : &ring->shared->receiver;
+
+    for (int tries = 0; tries < 3; tries++) {
+        int holder = nr_byte_seat_claim(seat, shm->party.me);
+        if (holder < 0 && nr_party_is_dead(&shm->party, (unsigned)-holder - 1)) {
+            nr_party_sweep(&shm->party, false);
+            continue;
+        }
+        if (holder < 0)
+            return nr_fail(-EBUSY, "%s is one-to-one, and process %d is its %s already",
+                           shm->endpoint.uri, nr_party_pid(&shm->party, (unsigned)-holder - 1),
+                           sends ? "sender" : "receiver");
+        shm->told = nr_byte_seat_word(&shm->in);
+        int result = nr_byte_ring_sit(ring, sends);
+        if (result < 0)
+            return nr_fail(-EBADMSG, "%s is damaged (its positions make no sense); remove it with "
+                                     "`naru unlink`",
+                           shm->endpoint.uri);
+        shm->endpoint.lost_messages += (uint64_t)result;
+        return 0;
+    }
+    return nr_fail(-EBUSY, "%s: its place is being fought for; try again", shm->endpoint.uri);
+}
+
+static int nr_shm_join(struct nr_shm *shm)
+{
+    if (shm->kind == NR_SHM_BYTES && shm->endpoint.role == NARU_BOTH)
+        return nr_fail(-EINVAL, "%s is one-to-one: open it as sender or as receiver",
+                       shm->endpoint.uri);
+    int result = nr_party_join(&shm->party, shm->endpoint.role);
+    if (result < 0)
+        return result;
+    shm->slots.me = shm->party.me;
+    return shm->kind == NR_SHM_BYTES ? nr_shm_sit(shm) : 0;
+}
+
+/* -- opening ------------------------------------------------------------------------------- */
+
+static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
+{
+    const struct naru_options *options = &request->options;
+    const struct {
+        const char *name;
+        uint64_t value;
+        const char *why;
+    } refused[] = {
+        {"durability", options->durability, "shared memory does not outlive the machine; use file://"},
+        {"acknowledge", options->acknowledge, "only tcp:// acknowledges"},
+        {"type", (uint64_t)options->type, "only sysv:// selects by type"},
+        {"signal_number", (uint64_t)options->signal_number, "only signal:// has one"},
+        {"peer_uid_any", options->peer_uid_any, "the file's mode says who may attach: file_mode"},
+    };
+    struct naru_endpoint *endpoint;
+
+    for (size_t i = 0; i < nr_count_of(refused); i++) {
+        int result = nr_request_refuse(request, refused[i].name, refused[i].value, refused[i].why);
+        if (result < 0)
+            return result;
+    }
+    int result = nr_endpoint_new(&endpoint, sizeof(struct nr_shm), &nr_shm_transport, request);
+    if (result < 0)
+        return result;
+    *ret = nr_shm_of(endpoint);
+    (*ret)->pid = nr_os_pid();
+    (*ret)->spin_limit = nr_os_cpus() > 1 ? 0 : -1;
+    return 0;
+}
+
+static void nr_shm_release(struct naru_endpoint *endpoint)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    if (shm->has_watcher)
+        nr_watcher_deinit(&shm->watcher);
+    shm->has_watcher = false;
+    nr_party_release(&shm->party);
+    if (shm->header) /* so that the kernel never looks at a word that is not there any more */
+        nr_os_futex_disarm(&shm->header->death_word);
+    nr_os_memory_unmap(shm->header, shm->size_bytes);
+    shm->header = NULL;
+}
+
+static int nr_shm_open_failed(struct nr_shm *shm, int result)
+{
+    if (shm->party.is_joined) {
+        nr_party_leave(&shm->party);
+        nr_shm_wake_all(shm->header);
+    }
+    nr_shm_release(&shm->endpoint);
+    nr_endpoint_free(&shm->endpoint);
+    return result;
+}
+
+/* -ENOENT without a text: there is none. */
+static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, const char *path)
+{
+    struct stat status;
+    void *memory;
+    nr_cleanup_close int fd = nr_os_open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
+
+    if (fd == -ENOENT)
+        return -ENOENT;
+    if (fd < 0)
+        return nr_fail(fd, "can't open the channel %s: %s%s", path, nr_error_name(fd),
+                       fd == -EACCES ? "; its creator's file_mode decides who may" : "");
+    if (nr_os_fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) ||
+        (uint64_t)status.st_size < sizeof(struct nr_shm_header))
+        return nr_fail(-EBADMSG, "%s is no channel of Naru's; choose another name, or remove it", path);
+    int result = nr_os_memory_map(fd, (size_t)status.st_size, true, &memory);
+    if (result < 0)
+        return nr_fail(result, "can't map %s: %s", path, nr_error_name(result));
+    shm->header = memory;
+    shm->size_bytes = (size_t)status.st_size;
+    result = nr_shm_check(shm->header, (uint64_t)status.st_size, path);
+    if (result == 0 && shm->header->kind == NR_SHM_PAIR)
+        result = nr_fail(-EBADMSG, "%s is no named channel", path);
+    return result < 0 ? result : nr_shm_agree(shm->header, request);
+}
+
+static int nr_shm_no_space(int result, const char *path, uint64_t bytes)
+{
+    return nr_fail(result,
+                   "can't make %s with %llu bytes: %s; make /dev/shm larger (mount -o "
+                   "remount,size=...), or ask for less with message_size_max_bytes, capacity_messages, "
+                   "payload_bytes",
+                   path, (unsigned long long)bytes, nr_error_name(result));
+}
+
+/* Fills a file with the plan and maps it. */
+static int nr_shm_fill(struct nr_shm *shm, int fd, const struct nr_shm_header *plan, const char *name)
+{
+    void *memory;
+    int result = nr_os_memory_reserve(fd, plan->total_bytes);
+
+    if (result == 0)
+        result = nr_os_memory_map(fd, plan->total_bytes, true, &memory);
+    if (result < 0)
+        return nr_shm_no_space(result, name, plan->total_bytes);
+    /* New pages are zero, which is an empty ring and a table without entries. */
+    memcpy(memory, plan, sizeof *plan);
+    shm->header = memory;
+    shm->size_bytes = plan->total_bytes;
+    return 0;
+}
+
+/* -EEXIST without a text: someone was faster. */
+static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, const char *path)
+{
+    struct nr_shm_header plan;
+    uint32_t kind = request->options.one_to_one ? NR_SHM_BYTES : NR_SHM_SLOTS;
+    int result = nr_shm_plan(&plan, request, kind);
+
+    if (result < 0)
+        return result;
+    nr_cleanup_close int fd = nr_os_memory_file_new(path, request->options.file_mode);
+    if (fd < 0)
+        return nr_fail(fd, "can't make a file in the directory of %s: %s", path, nr_error_name(fd));
+    result = nr_shm_fill(shm, fd, &plan, path);
+    if (result == 0)
+        result = nr_os_memory_publish(fd, path);
+    if (result == 0 || result == -EEXIST || result == -ENOSPC)
+        return result;
+    return nr_fail(result, "can't make the channel %s: %s", path, nr_error_name(result));
+}
+
+static int nr_shm_attach_or_create(struct nr_shm *shm, const struct nr_request *request,
+                                   const char *path)
+{
+    enum naru_create create = request->options.create;
+
+    for (int tries = 0; tries < 100; tries++) {
+        int result = create == NARU_CREATE ? -ENOENT : nr_shm_attach(shm, request, path);
+        if (result == -ENOENT && create == NARU_ATTACH)
+            return nr_fail(-ENOENT, "there is no channel %s; start the side that creates it first, or "
+                                    "leave options.create",
+                           path);
+        if (result != -ENOENT)
+            return result;
+        result = nr_shm_create(shm, request, path);
+        if (result == -EEXIST && create == NARU_CREATE)
+            return nr_fail(-EEXIST, "there is a channel %s already; attach to it, or remove it", path);
+        if (result != -EEXIST)
+            return result;
+        nr_os_memory_unmap(shm->header, shm->size_bytes);
+        shm->header = NULL;
+    }
+    return nr_fail(-EBUSY, "%s appears and disappears all the time; try again", path);
+}
+
+static int nr_shm_path(char path[NR_OS_PATH_BYTES], const struct nr_uri *uri, bool create)
+{
+    int result = nr_uri_is_path(uri) ? nr_uri_check_path(uri) : nr_uri_check_name(uri);
+
+    if (result < 0)
+        return result;
+    result = nr_os_memory_path(path, uri->rest, "", create);
+    return result < 0 ? nr_error_default(result, NR_ORIGIN, "the path of the channel is too long")
+                      : 0;
+}
+
+static int nr_shm_open(struct naru_endpoint **ret, const struct nr_request *request)
+{
+    char path[NR_OS_PATH_BYTES];
+    struct nr_shm *shm;
+
+    if (!request->uri.rest[0])
+        return nr_fail(-EINVAL, "shm:// needs a name, such as shm://jobs; without one, naru_pair() "
+                                "makes both ends");
+    int result = nr_shm_path(path, &request->uri, request->options.create != NARU_ATTACH);
+    if (result == 0)
+        result = nr_shm_new(&shm, request);
+    if (result < 0)
+        return result;
+    result = nr_shm_attach_or_create(shm, request, path);
+    if (result == 0) {
+        nr_shm_view(shm);
+        result = nr_shm_join(shm);
+    }
+    if (result < 0)
+        return nr_shm_open_failed(shm, result);
+    *ret = &shm->endpoint;
+    return 0;
+}
+
+static int nr_shm_pair_end(struct nr_shm **ret, const struct nr_request *request, int fd,
+                           const struct nr_shm_header *plan, int end)
+{
+    struct nr_shm *shm;
+    int result = nr_shm_new(&shm, request);
+
+    if (result < 0)
+        return result;
+    *ret = shm;
+    shm->end = end;
+    if (end == 0)
+        result = nr_shm_fill(shm, fd, plan, "a pair");
+    if (end == 0 && result == 0)
+        result = nr_os_memory_seal(fd);
+    if (end == 1) {
+        void *memory;
+        result = nr_os_memory_map(fd, plan->total_bytes, true, &memory);
+        shm->header = result < 0 ? NULL : memory;
+        shm->size_bytes = plan->total_bytes;
+    }
+    if (result < 0)
+        return nr_error_default(result, NR_ORIGIN, "no memory for a pair");
+    nr_shm_view(shm);
+    nr_byte_ring_sit(&shm->out, true);
+    nr_byte_ring_sit(&shm->in, false);
+    return 0;
+}
+
+static int nr_shm_pair(struct naru_endpoint *ret[2], const struct nr_request *request)
+{
+    struct nr_shm *ends[2] = {NULL, NULL};
+    struct nr_shm_header plan;
+    int result = nr_shm_plan(&plan, request, NR_SHM_PAIR);
+
+    if (result < 0)
+        return result;
+    nr_cleanup_close int fd = nr_os_memory_anonymous("naru-pair");
+    if (fd < 0)
+        return nr_fail(fd, "no memory for a pair: %s", nr_error_name(fd));
+    for (int i = 0; i < 2 && result == 0; i++)
+        result = nr_shm_pair_end(&ends[i], request, fd, &plan, i);
+    if (result < 0) {
+        for (int i = 0; i < 2; i++)
+            if (ends[i])
+                nr_shm_open_failed(ends[i], result);
+        return result;
+    }
+    ret[0] = &ends[0]->endpoint;
+    ret[1] = &ends[1]->endpoint;
+    return 0;
+}
+
+static int nr_shm_adopt(struct naru_endpoint *endpoint)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    if (shm->has_watcher)
+        nr_watcher_deinit(&shm->watcher); /* the parent's; here there is no such thread */
+    shm->has_watcher = false;
+    shm->pid = nr_os_pid();
+    nr_os_futex_arm(&shm->header->death_word);
+    return 0;
+}
+
+/* -- leaving ------------------------------------------------------------------------------- */
+
+static void nr_shm_leave(struct naru_endpoint *endpoint)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    if (shm->has_watcher)
+        nr_watcher_stop(&shm->watcher);
+    if (shm->kind == NR_SHM_PAIR) {
+        __atomic_store_n(&shm->header->closed[shm->end], 1, __ATOMIC_RELEASE);
+    } else if (shm->kind == NR_SHM_BYTES) {
+        nr_byte_seat_clear(&shm->in.shared->sender, shm->party.me, false);
+        nr_byte_seat_clear(&shm->in.shared->receiver, shm->party.me, false);
+    } else {
+        nr_slot_repair(&shm->slots, shm->party.me); /* what it still holds goes back */
+    }
+    nr_party_leave(&shm->party);
+    nr_shm_wake_all(shm->header);
+}
+
+static int nr_shm_unlink(const struct nr_uri *uri)
+{
+    char path[NR_OS_PATH_BYTES];
+    uint64_t magic = 0;
+    struct stat status;
+    int result = nr_shm_path(path, uri, false);
+
+    if (result < 0)
+        return result;
+    nr_cleanup_close int fd = nr_os_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    if (fd >= 0 && (nr_os_fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) ||
+                    nr_os_memory_peek(fd, &magic, sizeof magic) < 0 || magic != NR_SHM_MAGIC))
+        return nr_fail(-EBADMSG, "%s is no channel of Naru's, so it stays", path);
+    result = fd < 0 ? fd : nr_os_unlink(path);
+    return result < 0 ? nr_fail(result, "can't remove the channel %s: %s", path, nr_error_name(result))
+                      : 0;
+}
+
+/* -- the table of functions ---------------------------------------------------------------- */
+
+#define NR_SHM_BY_KIND(name, ...)                                                                  \
+    (nr_shm_of(endpoint)->kind == NR_SHM_SLOTS                                                     \
+         ? nr_shm_slots_##name(nr_shm_of(endpoint), __VA_ARGS__)                                   \
+         : nr_shm_bytes_##name(nr_shm_of(endpoint), __VA_ARGS__))
+
+static int nr_shm_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+                       struct nr_deadline *deadline)
+{
+    return NR_SHM_BY_KIND(send, out, deadline);
+}
+static int nr_shm_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
+{
+    return NR_SHM_BY_KIND(recv, in, deadline);
+}
+static int nr_shm_loan(struct naru_endpoint *endpoint, size_t size_bytes, struct naru_message *ret,
+                       struct nr_deadline *deadline)
+{
+    return NR_SHM_BY_KIND(loan, size_bytes, ret, deadline);
+}
+static int nr_shm_commit(struct naru_endpoint *endpoint, struct naru_message *message)
+{
+    return NR_SHM_BY_KIND(commit, message);
+}
+static int nr_shm_cancel(struct naru_endpoint *endpoint, struct naru_message *message)
+{
+    return NR_SHM_BY_KIND(cancel, message);
+}
+static int nr_shm_take(struct naru_endpoint *endpoint, struct naru_message *ret,
+                       struct nr_deadline *deadline)
+{
+    return NR_SHM_BY_KIND(take, ret, deadline);
+}
+static int nr_shm_ack(struct naru_endpoint *endpoint, struct naru_message *message)
+{
+    return NR_SHM_BY_KIND(ack, message);
+}
+static int nr_shm_requeue(struct naru_endpoint *endpoint, struct naru_message *message)
+{
+    return NR_SHM_BY_KIND(requeue, message);
+}
+
+static int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    if (*events != NR_READABLE)
+        return -EOPNOTSUPP;
+    if (!shm->has_watcher)
+        nr_watcher_init(&shm->watcher, &nr_shm_watch, shm);
+    shm->has_watcher = true;
+    return nr_watcher_fd(&shm->watcher);
+}
+
+static void nr_shm_arm(struct naru_endpoint *endpoint)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    if (!nr_watcher_is_armed(&shm->watcher))
+        __atomic_store_n(&shm->watcher_stops, 0, __ATOMIC_RELEASE);
+    nr_watcher_arm(&shm->watcher);
+}
+
+static int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    if (shm->kind == NR_SHM_SLOTS) {
+        stat->queued_messages = nr_slot_queued(&shm->slots);
+        stat->known |= NARU_STAT_QUEUED;
+    }
+    if (shm->kind != NR_SHM_PAIR) {
+        stat->peers = nr_party_count(&shm->party, 0);
+        stat->known |= NARU_STAT_PEERS;
+    }
+    return 0;
+}
+
+const struct nr_transport nr_shm_transport = {
+    .scheme = "shm",
+    .open = nr_shm_open,
+    .pair = nr_shm_pair,
+    .adopt = nr_shm_adopt,
+    .leave = nr_shm_leave,
+    .release = nr_shm_release,
+    .unlink = nr_shm_unlink,
+    .send = nr_shm_send,
+    .recv = nr_shm_recv,
+    .loan = nr_shm_loan,
+    .commit = nr_shm_commit,
+    .cancel = nr_shm_cancel,
+    .take = nr_shm_take,
+    .ack = nr_shm_ack,
+    .requeue = nr_shm_requeue,
+    .descriptor = nr_shm_descriptor,
+    .arm = nr_shm_arm,
+    .stat = nr_shm_stat,
+};

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * shm -- the inside of shm:// : what its files share
+ *
+ * shm.c        segments: made, attached, checked, left; the table of functions
+ * shm_wait.c   how one waits on a segment, and is woken
+ * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
+ * shm_bytes.c  one to one, and pairs: packed records (data/byte_ring.h)
+ *
+ * Segment      header | participants | slot ring    (many to many)
+ *              header | participants | byte ring    (one to one)
+ *              header | byte ring, byte ring        (pair: end i sends on ring i)
+ */
+#include "data/byte_ring.h"
+#include "data/gate.h"
+#include "data/slot_ring.h"
+#include "transport/endpoint.h"
+#include "transport/party.h"
+#include "transport/watcher.h"
+
+enum {
+    NR_SHM_LAYOUT = 1,
+    NR_SHM_SLOTS = 1, /* kinds */
+    NR_SHM_BYTES = 2,
+    NR_SHM_PAIR = 3,
+};
+#define NR_SHM_MAGIC 0x6d68732d7572616eull /* "naru-shm" */
+
+/* Written once, before the segment has a name; afterwards only gates and `closed` change. */
+struct nr_shm_header {
+    uint64_t magic;
+    uint32_t layout, kind;
+    uint64_t total_bytes;
+    uint64_t namespace_inode; /* of the creator's PID namespace */
+    uint32_t when_full, delivery;
+    uint32_t participants_max, held_max;
+    uint32_t slots_count, slot_bytes;
+    uint32_t chunks_count, reserved;
+    uint64_t chunk_bytes;
+    uint64_t ring_bytes;
+    uint64_t message_size_max_bytes;
+    uint64_t capacity_messages;
+    uint32_t closed[2];                     /* pair: that end has said goodbye */
+    _Alignas(64) uint32_t death_word;       /* always 0; see os/futex.h */
+    struct nr_gate not_empty[2], not_full[2]; /* by direction; [0] where there is only one */
+};
+
+struct nr_shm {
+    struct naru_endpoint endpoint;
+    struct nr_shm_header *header;
+    size_t size_bytes;
+    uint32_t kind;      /* a private copy, as are the bounds in the rings */
+    int end;            /* pair: 0 or 1 */
+    struct nr_party party;
+    struct nr_slot_ring slots;
+    struct nr_byte_ring out, in; /* pair: both; one to one: the one of the role */
+    bool is_holding;    /* one to one: a record was taken and not acknowledged */
+    bool is_loaning;
+    uint32_t held;      /* many to many: messages in hand */
+    uint64_t told;      /* one to one: nr_byte_seat_word() as the receiver was told of it */
+    int spin_limit;     /* how long it pays to look again before sleeping */
+    unsigned spin_rests;
+    int32_t pid;
+    bool has_watcher;
+    struct nr_watcher watcher;
+    uint32_t watcher_stops; /* a word that ends the watcher's sleep */
+};
+
+static inline struct nr_shm *nr_shm_of(struct naru_endpoint *endpoint)
+{
+    return (struct nr_shm *)(void *)endpoint; /* its first member */
+}
+
+/* -- shm_wait.c -- */
+
+/* One wait: zeroed at its start, then passed to each nr_shm_pause(). */
+struct nr_shm_pause {
+    int spins;
+    bool is_prepared;
+    uint32_t word;
+    int64_t recheck_ns;
+    uint32_t blocker; /* set by the caller on -EBUSY */
+};
+
+/* The gates of an endpoint: what it waits at, and what it opens for the other side. */
+struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait);
+struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait);
+
+void nr_shm_wake(struct nr_gate *gate);
+void nr_shm_wake_all(struct nr_shm_header *header);
+
+/*
+ * Something could not be done: `result` is -EAGAIN, or -EBUSY with pause->blocker. 0: try again. Otherwise
+ * what the call returns: -EAGAIN, -ETIMEDOUT, -EBUSY (the text names who is in the way), -EINTR.
+ */
+int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause, int result,
+                 struct nr_deadline *deadline);
+
+/* It could be done after all: if spinning did it, spinning pays. */
+void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause);
+
+extern const struct nr_watcher_work nr_shm_watch;
+
+/* -- shm_slots.c, shm_bytes.c: the transport's functions for their kind -- */
+
+#define NR_SHM_FUNCTIONS(kind)                                                                     \
+    int nr_shm_##kind##_send(struct nr_shm *shm, const struct nr_out *out,                         \
+                             struct nr_deadline *deadline);                                        \
+    int nr_shm_##kind##_recv(struct nr_shm *shm, struct nr_in *in, struct nr_deadline *deadline);  \
+    int nr_shm_##kind##_loan(struct nr_shm *shm, size_t size_bytes, struct naru_message *ret,      \
+                             struct nr_deadline *deadline);                                        \
+    int nr_shm_##kind##_commit(struct nr_shm *shm, struct naru_message *message);                  \
+    int nr_shm_##kind##_cancel(struct nr_shm *shm, struct naru_message *message);                  \
+    int nr_shm_##kind##_take(struct nr_shm *shm, struct naru_message *ret,                         \
+                             struct nr_deadline *deadline);                                        \
+    int nr_shm_##kind##_ack(struct nr_shm *shm, struct naru_message *message);                     \
+    int nr_shm_##kind##_requeue(struct nr_shm *shm, struct naru_message *message);                 \
+    bool nr_shm_##kind##_may_recv(struct nr_shm *shm)
+NR_SHM_FUNCTIONS(slots);
+NR_SHM_FUNCTIONS(bytes);

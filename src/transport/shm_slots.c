@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shm_slots -- shm:// from many to many
+ *
+ * What       A payload that fits a slot is copied into it; a larger one, and each loan, stands in a chunk.
+ *            Receiving copies from the slot, or from the chunk after the slot was freed; taking always ends
+ *            in a chunk, so that what is held never occupies the ring.
+ * Death      See data/slot_ring.h. Between publishing and waking: the death word.
+ */
+#include "transport/shm.h"
+#include <string.h>
+
+/* message->internal[2] of a loan or a take: its chunk; [3]: a loan's time-out */
+
+bool nr_shm_slots_may_recv(struct nr_shm *shm)
+{
+    return nr_slot_may_take(&shm->slots);
+}
+
+/* -- sending ------------------------------------------------------------------------------- */
+
+/* The ring is full, and its contract is to make room: the oldest message is lost. */
+static int nr_shm_slots_overwrite(struct nr_shm *shm)
+{
+    struct nr_slot_taken taken;
+    uint32_t blocker;
+    int result = nr_slot_take(&shm->slots, &taken, &blocker);
+
+    if (result == 0)
+        nr_slot_ack(&shm->slots, &taken);
+    if (result == 0 || result == -EBADMSG)
+        nr_slot_lose(&shm->slots, 1);
+    return result;
+}
+
+/* Full: 0 try again, 1 the message is dropped, or what the send returns. */
+static int nr_shm_slots_full(struct nr_shm *shm, struct nr_shm_pause *pause, int result,
+                             struct nr_deadline *deadline)
+{
+    uint32_t when_full = shm->endpoint.options.when_full;
+
+    if (result == -EAGAIN && when_full == NARU_DROP_NEWEST) {
+        nr_slot_lose(&shm->slots, 1);
+        return 1;
+    }
+    if (result == -EAGAIN && when_full == NARU_OVERWRITE_OLDEST && nr_shm_slots_overwrite(shm) == 0)
+        return 0;
+    return nr_shm_pause(shm, nr_shm_gate_full(shm, true), pause, result, deadline);
+}
+
+static int nr_shm_slots_claim(struct nr_shm *shm, struct nr_slot_claim *ret,
+                              struct nr_deadline *deadline)
+{
+    struct nr_shm_pause pause = {0};
+
+    for (;;) {
+        int result = nr_slot_claim(&shm->slots, ret, &pause.blocker);
+        if (result == 0) {
+            nr_shm_pause_end(shm, &pause);
+            return 0;
+        }
+        result = nr_shm_slots_full(shm, &pause, result, deadline);
+        if (result != 0)
+            return result;
+    }
+}
+
+static int nr_shm_slots_chunk(struct nr_shm *shm, uint32_t *ret, struct nr_deadline *deadline)
+{
+    struct nr_shm_pause pause = {0};
+
+    for (;;) {
+        *ret = nr_chunk_loan(&shm->slots);
+        if (*ret != NR_SLOT_NO_CHUNK) {
+            nr_shm_pause_end(shm, &pause);
+            return 0;
+        }
+        int result = nr_shm_slots_full(shm, &pause, -EAGAIN, deadline);
+        if (result != 0)
+            return result;
+    }
+}
+
+static void nr_shm_slots_describe_chunk(struct nr_shm *shm, uint32_t index, size_t size_bytes,
+                                        int64_t type)
+{
+    struct nr_chunk *chunk = nr_chunk_at(&shm->slots, index);
+
+    chunk->size_bytes = (uint32_t)size_bytes;
+    chunk->sender_pid = shm->pid;
+    chunk->type = type;
+    chunk->deliveries = 0;
+}
+
+static void nr_shm_slots_free_chunk(struct nr_shm *shm, uint32_t index)
+{
+    nr_chunk_free(&shm->slots, index);
+    nr_shm_wake(nr_shm_gate_full(shm, false));
+}
+
+static int nr_shm_slots_send_large(struct nr_shm *shm, const struct nr_out *out,
+                                   struct nr_deadline *deadline)
+{
+    struct nr_slot_claim claim;
+    uint32_t chunk;
+    int result = nr_shm_slots_chunk(shm, &chunk, deadline);
+
+    if (result != 0)
+        return result < 0 ? result : 0;
+    nr_out_copy(out, 0, nr_chunk_at(&shm->slots, chunk)->payload, out->size_bytes);
+    nr_shm_slots_describe_chunk(shm, chunk, out->size_bytes, out->type);
+    result = nr_shm_slots_claim(shm, &claim, deadline);
+    if (result != 0) {
+        nr_shm_slots_free_chunk(shm, chunk);
+        return result < 0 ? result : 0;
+    }
+    nr_slot_publish(&shm->slots, &claim, chunk);
+    nr_shm_wake(nr_shm_gate_empty(shm, false));
+    return 0;
+}
+
+int nr_shm_slots_send(struct nr_shm *shm, const struct nr_out *out, struct nr_deadline *deadline)
+{
+    struct nr_slot_claim claim;
+
+    nr_party_operate(&shm->party);
+    if (out->size_bytes > nr_slot_inline_bytes(&shm->slots))
+        return nr_shm_slots_send_large(shm, out, deadline);
+    int result = nr_shm_slots_claim(shm, &claim, deadline);
+    if (result != 0)
+        return result < 0 ? result : 0;
+    claim.slot->size_bytes = (uint32_t)out->size_bytes;
+    claim.slot->sender_pid = shm->pid;
+    claim.slot->type = out->type;
+    nr_out_copy(out, 0, claim.slot->payload, out->size_bytes);
+    nr_slot_publish(&shm->slots, &claim, NR_SLOT_NO_CHUNK);
+    nr_shm_wake(nr_shm_gate_empty(shm, false));
+    return 0;
+}
+
+int nr_shm_slots_loan(struct nr_shm *shm, size_t size_bytes, struct naru_message *ret,
+                      struct nr_deadline *deadline)
+{
+    uint32_t index;
+
+    nr_party_operate(&shm->party);
+    int result = nr_shm_slots_chunk(shm, &index, deadline);
+    if (result != 0)
+        return result < 0 ? result
+                          : nr_fail(-ENOBUFS, "%s: no chunk is free for a loan; its contract is to drop",
+                                    shm->endpoint.uri);
+    *ret = (struct naru_message){
+        .data = nr_chunk_at(&shm->slots, index)->payload,
+        .size_bytes = size_bytes,
+        .capacity_bytes = size_bytes,
+        .internal = {0, 0, index, (uint64_t)deadline->timeout_ns},
+    };
+    return 0;
+}
+
+int nr_shm_slots_commit(struct nr_shm *shm, struct naru_message *message)
+{
+    struct nr_deadline deadline = nr_deadline_in((int64_t)message->internal[3]);
+    uint32_t chunk = (uint32_t)message->internal[2];
+    struct nr_slot_claim claim;
+
+    nr_party_operate(&shm->party);
+    nr_shm_slots_describe_chunk(shm, chunk, message->size_bytes, message->type);
+    int result = nr_shm_slots_claim(shm, &claim, &deadline);
+    if (result < 0)
+        return result;
+    if (result > 0) { /* dropped, as the contract says */
+        nr_shm_slots_free_chunk(shm, chunk);
+        return 0;
+    }
+    nr_slot_publish(&shm->slots, &claim, chunk);
+    nr_shm_wake(nr_shm_gate_empty(shm, false));
+    return 0;
+}
+
+int nr_shm_slots_cancel(struct nr_shm *shm, struct naru_message *message)
+{
+    nr_shm_slots_free_chunk(shm, (uint32_t)message->internal[2]);
+    return 0;
+}
+
+/* -- receiving ----------------------------------------------------------------------------- */
+
+static int nr_shm_slots_next(struct nr_shm *shm, struct nr_slot_taken *ret,
+                             struct nr_deadline *deadline)
+{
+    struct nr_shm_pause pause = {0};
+
+    nr_party_operate(&shm->party);
+    for (;;) {
+        int result = nr_slot_take(&shm->slots, ret, &pause.blocker);
+        if (result == 0) {
+            nr_shm_pause_end(shm, &pause);
+            return 0;
+        }
+        if (result == -EBADMSG)
+            return nr_fail(-EBADMSG, "%s: a message was damaged in the segment and is dropped; some "
+                                     "process writes where it should not",
+                           shm->endpoint.uri);
+        result = nr_shm_pause(shm, nr_shm_gate_empty(shm, true), &pause, result, deadline);
+        if (result < 0)
+            return result;
+    }
+}
+
+static void nr_shm_slots_describe(struct nr_shm *shm, const struct nr_slot_taken *taken,
+                                  struct naru_message *message)
+{
+    message->size_bytes = taken->size_bytes;
+    message->sequence = taken->position;
+    message->type = taken->type;
+    message->sender_pid = taken->sender_pid;
+    message->deliveries = taken->deliveries;
+    message->flags = taken->is_redelivered ? NARU_REDELIVERED : 0;
+    message->lost = nr_slot_lost(&shm->slots);
+    message->known = NARU_KNOWS_SEQUENCE | NARU_KNOWS_TYPE | NARU_KNOWS_SENDER_PID |
+                     NARU_KNOWS_DELIVERIES | NARU_KNOWS_LOST;
+}
+
+int nr_shm_slots_recv(struct nr_shm *shm, struct nr_in *in, struct nr_deadline *deadline)
+{
+    struct naru_message *message = in->message;
+    struct nr_slot_taken taken;
+    int result = nr_shm_slots_next(shm, &taken, deadline);
+
+    if (result < 0)
+        return result;
+    if (taken.size_bytes > message->capacity_bytes) { /* it stays where it is, for whoever has room */
+        message->size_bytes = taken.size_bytes;
+        nr_slot_return(&shm->slots, &taken, false);
+        nr_shm_wake(nr_shm_gate_empty(shm, true));
+        return -EMSGSIZE;
+    }
+    if (taken.size_bytes)
+        memcpy(message->data, taken.payload, taken.size_bytes);
+    nr_shm_slots_describe(shm, &taken, message);
+    nr_slot_ack(&shm->slots, &taken);
+    nr_shm_wake(nr_shm_gate_full(shm, false));
+    return 0;
+}
+
+static int nr_shm_slots_too_many(struct nr_shm *shm)
+{
+    return nr_fail(-ENOBUFS,
+                   "%s: %u messages are held unacknowledged, and there is no place for one more; "
+                   "acknowledge some, or create the channel with a larger held_max and payload_bytes",
+                   shm->endpoint.uri, __atomic_load_n(&shm->held, __ATOMIC_RELAXED));
+}
+
+int nr_shm_slots_take(struct nr_shm *shm, struct naru_message *ret, struct nr_deadline *deadline)
+{
+    struct nr_slot_taken taken;
+
+    if (__atomic_load_n(&shm->held, __ATOMIC_RELAXED) >= shm->endpoint.options.held_max)
+        return nr_shm_slots_too_many(shm);
+    int result = nr_shm_slots_next(shm, &taken, deadline);
+    if (result < 0)
+        return result;
+    bool was_in_slot = taken.slot;
+    if (nr_slot_hold(&shm->slots, &taken) < 0) {
+        nr_slot_return(&shm->slots, &taken, false);
+        nr_shm_wake(nr_shm_gate_empty(shm, true));
+        return nr_shm_slots_too_many(shm);
+    }
+    if (was_in_slot)
+        nr_shm_wake(nr_shm_gate_full(shm, false));
+    __atomic_fetch_add(&shm->held, 1, __ATOMIC_RELAXED);
+    nr_shm_slots_describe(shm, &taken, ret);
+    ret->data = nr_chunk_at(&shm->slots, taken.chunk)->payload;
+    ret->capacity_bytes = taken.size_bytes;
+    ret->internal[2] = taken.chunk;
+    return 0;
+}
+
+static int nr_shm_slots_held(struct nr_shm *shm, const struct naru_message *message,
+                             struct nr_slot_taken *ret)
+{
+    if (!nr_slot_held(&shm->slots, (uint32_t)message->internal[2], ret))
+        return nr_fail(-EINVAL, "%s: this message is not held by this endpoint", shm->endpoint.uri);
+    __atomic_fetch_sub(&shm->held, 1, __ATOMIC_RELAXED);
+    return 0;
+}
+
+int nr_shm_slots_ack(struct nr_shm *shm, struct naru_message *message)
+{
+    struct nr_slot_taken taken;
+    int result = nr_shm_slots_held(shm, message, &taken);
+
+    if (result == 0)
+        nr_shm_slots_free_chunk(shm, taken.chunk);
+    return result;
+}
+
+int nr_shm_slots_requeue(struct nr_shm *shm, struct naru_message *message)
+{
+    struct nr_slot_taken taken;
+    int result = nr_shm_slots_held(shm, message, &taken);
+
+    if (result == 0) {
+        nr_slot_return(&shm->slots, &taken, true);
+        nr_shm_wake(nr_shm_gate_empty(shm, true));
+    }
+    return result;
+}

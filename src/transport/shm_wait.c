@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shm_wait -- to wait on a segment: look again for a while, then sleep
+ *
+ * What       First spin, for as long as that has been worth it lately, and never with one processor. Then
+ *            sleep on the gate's word, the segment's death word and the interrupt.
+ * Death      Whoever dies in a thread that used the segment wakes one sleeper by the death word. The kernel does
+ *            that a little before the pidfd tells of the death, so the woken one looks again after 50 us, 100
+ *            us, ... Besides, every sleep ends after a while to look (5 ms, doubling to 1 s): that may wake,
+ *            it never decides: only the kernel's word about a pidfd does.
+ */
+#include "os/process.h"
+#include "transport/shm.h"
+#include <limits.h>
+
+enum {
+    NR_SHM_SPIN_FIRST = 200,
+    NR_SHM_SPIN_MOST = 4000,
+    NR_SHM_SPIN_BUSY = 4000, /* before a call that must not sleep says that someone is in the way */
+    NR_SHM_SPIN_REST = 64,
+};
+#define NR_SHM_RECHECK_FIRST_NS ((int64_t)5000000)
+#define NR_SHM_RECHECK_DEATH_NS ((int64_t)50000)
+#define NR_SHM_RECHECK_MOST_NS ((int64_t)1000000000)
+#define NR_SHM_RECHECK_PAIR_NS ((int64_t)100000000) /* a pair's pidfd is cheap to ask */
+
+struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
+{
+    int direction = shm->kind == NR_SHM_PAIR ? (to_wait ? !shm->end : shm->end) : 0;
+
+    return &shm->header->not_empty[direction];
+}
+
+struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait)
+{
+    int direction = shm->kind == NR_SHM_PAIR ? (to_wait ? shm->end : !shm->end) : 0;
+
+    return &shm->header->not_full[direction];
+}
+
+void nr_shm_wake(struct nr_gate *gate)
+{
+    if (nr_gate_must_wake(gate))
+        nr_os_futex_wake(nr_gate_address(gate), INT_MAX);
+}
+
+/* After a repair: whatever anyone waits for may have come. */
+void nr_shm_wake_all(struct nr_shm_header *header)
+{
+    for (int i = 0; i < 2; i++) {
+        nr_shm_wake(&header->not_empty[i]);
+        nr_shm_wake(&header->not_full[i]);
+    }
+}
+
+static void nr_shm_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int nr_shm_spin_limit(struct nr_shm *shm)
+{
+    if (shm->spin_limit == 0) /* it did not pay; see now and then whether that has changed */
+        return ++shm->spin_rests % NR_SHM_SPIN_REST ? 0 : NR_SHM_SPIN_FIRST;
+    return shm->spin_limit < 0 ? 0 : shm->spin_limit;
+}
+
+static int nr_shm_in_the_way(struct nr_shm *shm, uint32_t blocker)
+{
+    return nr_fail(-EBUSY,
+                   "%s: process %d is in the middle of the next message and does not go on; it is "
+                   "stopped, or gets no processor: continue it (kill -CONT) or end it",
+                   shm->endpoint.uri, nr_party_pid(&shm->party, blocker));
+}
+
+/* Looks for deaths. 1: something was repaired, try again. 0: nothing. */
+static int nr_shm_look(struct nr_shm *shm)
+{
+    if (shm->kind == NR_SHM_PAIR)
+        return 0; /* its caller asks the peer's pidfd */
+    return nr_party_sweep(&shm->party, true) > 0;
+}
+
+static int nr_shm_try_once(struct nr_shm *shm, struct nr_shm_pause *pause, int result)
+{
+    if (result != -EBUSY)
+        return -EAGAIN;
+    if (pause->spins++ < NR_SHM_SPIN_BUSY) {
+        nr_shm_relax();
+        return 0;
+    }
+    if (nr_party_is_dead(&shm->party, pause->blocker) && nr_shm_look(shm))
+        return 0;
+    return nr_shm_in_the_way(shm, pause->blocker);
+}
+
+static int64_t nr_shm_recheck(const struct nr_shm *shm, struct nr_shm_pause *pause)
+{
+    int64_t most = shm->kind == NR_SHM_PAIR ? NR_SHM_RECHECK_PAIR_NS : NR_SHM_RECHECK_MOST_NS;
+    int64_t now = pause->recheck_ns ? pause->recheck_ns : NR_SHM_RECHECK_FIRST_NS;
+
+    pause->recheck_ns = now * 2 < most ? now * 2 : most;
+    return now;
+}
+
+static int nr_shm_sleep(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause,
+                        struct nr_deadline *deadline)
+{
+    struct nr_os_futex_word words[3] = {
+        {nr_gate_address(gate), pause->word},
+        {&shm->header->death_word, 0},
+        {(const uint32_t *)&shm->endpoint.interrupt.raised, 0},
+    };
+    int64_t left_ns = nr_deadline_left_ns(deadline);
+    int64_t recheck_ns = nr_shm_recheck(shm, pause);
+    struct nr_deadline until = nr_deadline_in(recheck_ns < left_ns ? recheck_ns : left_ns);
+
+    if (left_ns == 0)
+        return -ETIMEDOUT;
+    int result = nr_os_futex_wait(words, 3, &until);
+    int interrupted = nr_endpoint_interrupted(&shm->endpoint);
+    if (interrupted < 0)
+        return interrupted;
+    if (result == 2) /* somebody died, perhaps: the pidfd tells in a moment */
+        pause->recheck_ns = NR_SHM_RECHECK_DEATH_NS;
+    if (result == 2 || result == -ETIMEDOUT)
+        nr_shm_look(shm);
+    return 0;
+}
+
+int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause, int result,
+                 struct nr_deadline *deadline)
+{
+    if (result != -EAGAIN && result != -EBUSY)
+        return result;
+    if (nr_deadline_is_now(deadline))
+        return nr_shm_try_once(shm, pause, result);
+    if (pause->spins == 0) {
+        int interrupted = nr_endpoint_interrupted(&shm->endpoint);
+        if (interrupted < 0)
+            return interrupted;
+        pause->spins = nr_shm_spin_limit(shm) + 1;
+    }
+    if (pause->spins > 1) {
+        pause->spins--;
+        nr_shm_relax();
+        return 0;
+    }
+    if (!pause->is_prepared) {
+        if (shm->kind != NR_SHM_PAIR)
+            nr_party_sweep(&shm->party, false); /* finish what a dead repairer had begun */
+        pause->word = nr_gate_prepare(gate);
+        pause->is_prepared = true;
+        return 0;
+    }
+    if (shm->spin_limit >= 0)
+        shm->spin_limit /= 2;
+    pause->is_prepared = false;
+    int slept = nr_shm_sleep(shm, gate, pause, deadline);
+    if (slept == -ETIMEDOUT && result == -EBUSY)
+        return nr_shm_in_the_way(shm, pause->blocker);
+    return slept;
+}
+
+void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause)
+{
+    if (pause->spins <= 1 || shm->spin_limit < 0)
+        return;
+    int limit = shm->spin_limit < NR_SHM_SPIN_FIRST ? NR_SHM_SPIN_FIRST : shm->spin_limit * 2;
+    shm->spin_limit = limit < NR_SHM_SPIN_MOST ? limit : NR_SHM_SPIN_MOST;
+}
+
+/* -- the watcher: naru_fd() ------------------------------------------------------------------- */
+
+static int nr_shm_watch_wait(void *context)
+{
+    struct nr_shm *shm = context;
+    struct nr_gate *gate = nr_shm_gate_empty(shm, true);
+    struct nr_shm_pause pause = {0};
+    bool is_bytes = shm->kind != NR_SHM_SLOTS;
+
+    for (;;) {
+        struct nr_os_futex_word words[3] = {
+            {nr_gate_address(gate), nr_gate_prepare(gate)},
+            {&shm->header->death_word, 0},
+            {&shm->watcher_stops, 0},
+        };
+        if (is_bytes ? nr_shm_bytes_may_recv(shm) : nr_shm_slots_may_recv(shm))
+            return 0;
+        if (__atomic_load_n(&shm->watcher_stops, __ATOMIC_ACQUIRE))
+            return 0;
+        struct nr_deadline until = nr_deadline_in(nr_shm_recheck(shm, &pause));
+        int result = nr_os_futex_wait(words, 3, &until);
+        if (result == 2)
+            pause.recheck_ns = NR_SHM_RECHECK_DEATH_NS;
+        if ((result == 2 || result == -ETIMEDOUT) && nr_shm_look(shm))
+            return 0;
+    }
+}
+
+static void nr_shm_watch_wake(void *context)
+{
+    struct nr_shm *shm = context;
+
+    __atomic_store_n(&shm->watcher_stops, 1, __ATOMIC_RELEASE);
+    nr_os_futex_wake(&shm->watcher_stops, INT_MAX);
+}
+
+const struct nr_watcher_work nr_shm_watch = {.wait = nr_shm_watch_wait, .wake = nr_shm_watch_wake};
