@@ -7,6 +7,7 @@
  *            calls, whose callers look at the interrupt first.
  */
 #include "os/clock.h"
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>

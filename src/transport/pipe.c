@@ -21,7 +21,6 @@
 #include "os/random.h"
 #include "transport/assembly.h"
 #include "transport/endpoint.h"
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -16,7 +16,6 @@
 #include "base/cleanup.h"
 #include "os/memory.h"
 #include "os/process.h"
-#include <fcntl.h>
 #include <string.h>
 
 enum {

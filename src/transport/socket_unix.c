@@ -16,7 +16,6 @@
 #include "base/cleanup.h"
 #include "os/process.h"
 #include "transport/socket.h"
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
