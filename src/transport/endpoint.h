@@ -111,9 +111,7 @@ struct nr_transport {
 
 extern const struct nr_transport nr_pipe_transport, nr_fifo_transport, nr_mq_transport, nr_sysv_transport,
     nr_signal_transport, nr_unix_transport, nr_abstract_transport, nr_tcp_transport,
-    nr_shm_transport;
-/* Weak while they are being written, so that every step links: whoever adds one moves it up. */
-extern const struct nr_transport __attribute__((weak)) nr_file_transport;
+    nr_shm_transport, nr_file_transport;
 
 /* A message that waits in this endpoint: put back, or larger than the room that was offered. */
 struct nr_kept {
