@@ -672,6 +672,8 @@ static int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
+    if (shm->kind != NR_SHM_PAIR)
+        nr_party_sweep(&shm->party, true); /* the dead are not peers */
     if (shm->kind == NR_SHM_SLOTS) {
         stat->queued_messages = nr_slot_queued(&shm->slots);
         stat->known |= NARU_STAT_QUEUED;
