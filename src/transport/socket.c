@@ -119,7 +119,8 @@ static void nr_socket_accept_one(struct nr_socket *s, int fd)
         return;
     }
     nr_socket_limit_ungreeted(s);
-    if (s->family->put_hello(s, c, 0) < 0 || nr_connection_join(s, c) < 0) {
+    s->family->put_hello(s, c, 0); /* it may have gone already, and left messages */
+    if (nr_connection_join(s, c) < 0) {
         nr_connection_free(c);
         return;
     }
