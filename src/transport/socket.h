@@ -4,8 +4,8 @@
  * socket -- what unix://, abstract:// and tcp:// share inside
  *
  * What       An endpoint has connections: one when it attached or is the end of a pair, any number when it
- *            listens. socket.c opens, chooses a connection and waits; a family carries messages over one
- *            connection: packets (socket_packet.c, SOCK_SEQPACKET) or a stream (socket_stream.c, TCP).
+ *            listens. socket_open.c opens and closes, socket.c chooses a connection and waits,
+ *            socket_listener.c accepts; a family carries messages over one connection: packets (socket_packet.c, SOCK_SEQPACKET) or a stream (socket_stream.c, TCP).
  *            socket_unix.c and socket_tcp.c know addresses; socket_connection.c greets and says farewell.
  * Threads    `lock` guards everything in struct nr_socket and its connections; nobody sleeps with it held.
  *            Who waits for one connection pins it. While a process has one thread, a call may sleep in the
@@ -153,9 +153,9 @@ static inline struct nr_socket *nr_socket_of(struct naru_endpoint *endpoint)
     return (struct nr_socket *)endpoint; /* its first member */
 }
 
-static inline void nr_socket_lock_pointer(struct nr_socket **s)
+static inline bool nr_socket_is_stream(const struct nr_socket *s)
 {
-    nr_lock_give(&(*s)->lock);
+    return s->family == &nr_stream_family;
 }
 
 /* -- socket_connection.c ------------------------------------------------------------------- */
@@ -200,9 +200,33 @@ int nr_tcp_connect(const struct nr_request *request, struct nr_deadline *deadlin
 int nr_tcp_listen(struct nr_socket *s, const struct nr_request *request);
 int nr_tcp_check_uri(const struct nr_uri *uri);
 
-/* -- socket.c -------------------------------------------------------------------------------- */
+/* -- socket_listener.c ----------------------------------------------------------------------- */
+
+/* The listeners of this process: an open serves them while it waits, because its thread may be the only
+   one that could. */
+void nr_socket_listeners_add(struct nr_socket *s);
+void nr_socket_listeners_remove(struct nr_socket *s);
+void nr_socket_listeners_serve(void);
 
 /* A look at the listener and at all that is ready; never sleeps. Locked. */
 void nr_socket_service(struct nr_socket *s);
+void nr_socket_service_sometimes(struct nr_socket *s); /* every few messages or milliseconds */
+
+/* Descriptors, made on first need. Locked. */
+int nr_socket_need_epoll(struct nr_socket *s);
+int nr_socket_need_out_epoll(struct nr_socket *s);
+int nr_socket_need_wake(struct nr_socket *s);
+
+/* As nr_endpoint_wait(), for a listener. Not locked. */
+int nr_socket_wait_listener(struct nr_socket *s, int fd, struct nr_deadline *deadline);
+
 /* After frames were buffered: tells other threads and naru_fd() that there is something. Locked. */
 void nr_socket_tell_buffered(struct nr_socket *s);
+
+/* -- socket.c -------------------------------------------------------------------------------- */
+
+int nr_socket_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline);
+int nr_socket_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+                   struct nr_deadline *deadline);
+int nr_socket_send_many(struct naru_endpoint *endpoint, const struct naru_message *messages,
+                        size_t count, struct nr_deadline *deadline);
