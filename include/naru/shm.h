@@ -22,7 +22,8 @@ struct naru_shm;
  * Opens or creates (options->create, file_mode) a segment and maps it for reading and writing:
  *   shm://name     a POSIX segment among this user's objects
  *   shm:///path    the file at that path; shm:///dev/shm/x is what shm_open("/x") opens
- *   sysv://key     a System V segment by its key (decimal, 0x hexadecimal) or, as sysv:///path, ftok(3)
+ *   sysv://key     a System V segment by its key (decimal, 0x hexadecimal) or, as sysv:///path,
+ *                  by ftok(path, 'n'); the path must exist
  *   shm://         anonymous: shared with children by fork, gone with the last of them
  * `size_bytes` is needed to create; 0 when attaching takes what is there, another value must not be
  * larger than what is there (-EINVAL names both). A new segment is all zeros. Errors: -ENOENT,

@@ -6,16 +6,6 @@
 #include <sys/ipc.h>
 #include <sys/shm.h>
 
-int nr_os_segment_key(const char *path, int letter, int32_t *ret_key)
-{
-    key_t key = ftok(path, letter);
-
-    if (key == -1)
-        return -errno;
-    *ret_key = key;
-    return 0;
-}
-
 int nr_os_segment_find(int32_t key)
 {
     int id = shmget(key, 0, 0);

@@ -16,9 +16,6 @@ struct nr_os_segment_limits {
     uint64_t segments;      /* shmmni */
 };
 
-/* The key that ftok(3) makes of a path: the same for every program that uses the same letter. */
-int nr_os_segment_key(const char *path, int letter, int32_t *ret_key);
-
 int nr_os_segment_find(int32_t key);
 int nr_os_segment_new(int32_t key, size_t size_bytes, unsigned mode); /* -EEXIST: it is there */
 int nr_os_segment_size(int id, size_t *ret_size_bytes);

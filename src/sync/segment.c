@@ -10,6 +10,7 @@
  */
 #include "base/error.h"
 #include "base/uri.h"
+#include "os/queue.h"
 #include "os/segment.h"
 #include "sync/named.h"
 #include <inttypes.h>
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NR_SEGMENT_LETTER = 'N' }; /* of ftok(3), for sysv:///path */
+enum { NR_SEGMENT_LETTER = 'n' }; /* of ftok(3), for sysv:///path; as in transport/sysv.c */
 
 enum nr_segment_kind {
     NR_SEGMENT_FILE,
@@ -97,7 +98,7 @@ static int nr_segment_key(int32_t *ret, const struct nr_uri *uri, const char *te
     int64_t number;
 
     if (nr_uri_is_path(uri)) {
-        int result = nr_os_segment_key(uri->rest, NR_SEGMENT_LETTER, ret);
+        int result = nr_os_ftok(uri->rest, NR_SEGMENT_LETTER, ret);
         return result < 0 ? nr_fail(result,
                                     "%s: no key can be made of that path: %s; ftok(3) needs a file "
                                     "that exists",

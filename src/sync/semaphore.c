@@ -107,7 +107,7 @@ static int nr_semaphore_sleep(struct naru_semaphore *semaphore, int64_t timeout_
     struct nr_deadline deadline = nr_deadline_in(timeout_ns);
     uint32_t seen = 0;
 
-    for (int result = 0; result == 0 || result == -EINTR;) {
+    for (int result = 0; result != -ETIMEDOUT;) {
         if (nr_semaphore_take(word, &seen))
             return 0;
         if (seen == 0 &&
