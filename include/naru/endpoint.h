@@ -144,8 +144,9 @@ NARU_API void naru_close(struct naru_endpoint *endpoint);
 
 /*
  * Removes what the name stands for (fifo, queue, segment, journal, socket file). Endpoints that are
- * open go on until they are closed. -ENOENT when there is nothing; -EBADMSG when the object at that
- * path is not a channel of that kind, so nothing was removed; -EOPNOTSUPP for pipe and signal.
+ * open go on until they are closed; but a System V queue is gone at once, with its messages, and they
+ * get -EPIPE. -ENOENT when there is nothing; -EBADMSG when the object at that path is not a channel of
+ * that kind, so nothing was removed; -EOPNOTSUPP for pipe and signal.
  */
 NARU_API int naru_unlink(const char *uri);
 

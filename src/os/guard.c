@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/guard.h"
+#include "os/sanitizer.h"
 #include <errno.h>
 #include <sys/single_threaded.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+/* The thread sanitizer runs signal handlers only from calls that it knows, so not from this one. */
+#if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35) && !NR_OS_HAS_TSAN
 #include <sys/rseq.h>
 
 bool nr_os_guard_works(void)
@@ -20,13 +22,16 @@ bool nr_os_guard_works(void)
 long nr_os_guarded_call(const int *raised, long number, const long arguments[6])
 {
     struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    /* First all loads, then the registers: a sanitizer makes a call of each load. */
+    long v0 = arguments[0], v1 = arguments[1], v2 = arguments[2], v3 = arguments[3];
+    long v4 = arguments[4], v5 = arguments[5];
     register long result __asm__("rax");
-    register long a0 __asm__("rdi") = arguments[0];
-    register long a1 __asm__("rsi") = arguments[1];
-    register long a2 __asm__("rdx") = arguments[2];
-    register long a3 __asm__("r10") = arguments[3];
-    register long a4 __asm__("r8") = arguments[4];
-    register long a5 __asm__("r9") = arguments[5];
+    register long a0 __asm__("rdi") = v0;
+    register long a1 __asm__("rsi") = v1;
+    register long a2 __asm__("rdx") = v2;
+    register long a3 __asm__("r10") = v3;
+    register long a4 __asm__("r8") = v4;
+    register long a5 __asm__("r9") = v5;
 
     __asm__ volatile(".pushsection __rseq_cs, \"aw\"\n\t"
                      ".balign 32\n"

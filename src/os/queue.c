@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/queue.h"
+#include "os/sanitizer.h"
 #include "os/thread.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -221,6 +222,26 @@ ssize_t nr_os_msg_try_receive(int id, struct nr_os_packet *packet, size_t payloa
     return size < 0 ? -errno : size;
 }
 
+#if NR_OS_HAS_TSAN
+
+/* The sanitizer's own code around pthread_setcancelstate() must not be cancelled at any instruction. */
+int nr_os_msg_peek(int id, long type, long *taken_type)
+{
+    static const struct timespec millisecond = {.tv_nsec = 1000000};
+
+    while (syscall(SYS_msgrcv, id, taken_type, 0, type, IPC_NOWAIT) < 0) {
+        if (errno != ENOMSG && errno != EINTR)
+            return errno == E2BIG ? 0 : -errno;
+        nanosleep(&millisecond, NULL);
+        nr_os_thread_cancellable(true);
+        pthread_testcancel();
+        nr_os_thread_cancellable(false);
+    }
+    return 0;
+}
+
+#else
+
 int nr_os_msg_peek(int id, long type, long *taken_type)
 {
     long result;
@@ -233,3 +254,5 @@ int nr_os_msg_peek(int id, long type, long *taken_type)
     nr_os_thread_cancellable(false);
     return result < 0 && error != E2BIG ? -error : 0;
 }
+
+#endif

@@ -41,18 +41,6 @@ void nr_os_thread_cancel(struct nr_thread *thread)
         pthread_cancel(thread->handle);
 }
 
-void nr_os_thread_cancellable(bool on)
-{
-    int before;
-
-    if (on) {
-        pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before);
-        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &before);
-    } else {
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-    }
-}
-
 void nr_condition_wait(struct nr_condition *condition, struct nr_lock *lock)
 {
     pthread_cond_wait(&condition->condition, &lock->mutex);

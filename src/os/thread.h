@@ -9,6 +9,7 @@
  * Fork       The thread does not exist in a forked child. There do nothing with it.
  */
 #include "os/lock.h"
+#include "os/sanitizer.h"
 #include <stdbool.h>
 
 struct nr_thread {
@@ -20,7 +21,20 @@ int nr_os_thread_start(struct nr_thread *thread, const char *name, void *(*run)(
                        void *context); /* -EAGAIN: the system has no more threads */
 void nr_os_thread_join(struct nr_thread *thread);   /* waits for its end */
 void nr_os_thread_cancel(struct nr_thread *thread); /* see above; then join */
-void nr_os_thread_cancellable(bool on);             /* of the calling helper thread */
+
+/* Of the calling helper thread. The first call, with false, is the first thing that it does. */
+__attribute__((always_inline)) static inline void nr_os_thread_cancellable(bool on)
+{
+    int before;
+
+    if (on) {
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &before);
+    } else {
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+        if (!NR_OS_HAS_TSAN)
+            pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before);
+    }
+}
 
 struct nr_condition {
     pthread_cond_t condition;

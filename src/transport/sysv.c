@@ -24,6 +24,7 @@
 #include "os/queue.h"
 #include "transport/kernel_queue.h"
 #include "transport/watcher.h"
+#include <stdalign.h>
 #include <stdlib.h>
 
 #define NR_SYSV_MSGMAX "/proc/sys/kernel/msgmax"
@@ -269,13 +270,10 @@ static int nr_sysv_send_packet(struct nr_sysv *sysv, const struct nr_os_packet *
 static int nr_sysv_send(struct naru_endpoint *endpoint, const struct nr_out *out,
                         struct nr_deadline *deadline)
 {
-    struct {
-        struct nr_os_packet packet;
-        char payload[NR_KERNEL_QUEUE_STACK_BYTES];
-    } stack;
-    bool fits = out->size_bytes <= sizeof stack.payload;
-    nr_cleanup_free void *heap = fits ? NULL : malloc(sizeof stack.packet + out->size_bytes);
-    struct nr_os_packet *packet = fits ? &stack.packet : heap;
+    alignas(struct nr_os_packet) char stack[sizeof(struct nr_os_packet) + NR_KERNEL_QUEUE_STACK_BYTES];
+    bool fits = out->size_bytes <= NR_KERNEL_QUEUE_STACK_BYTES;
+    nr_cleanup_free void *heap = fits ? NULL : malloc(sizeof(struct nr_os_packet) + out->size_bytes);
+    struct nr_os_packet *packet = fits ? (void *)stack : heap;
 
     if (out->type < 0)
         return nr_fail(-EINVAL, "%s: the type %lld is negative; a System V type is 1 or more (0: 1)",
@@ -410,19 +408,17 @@ static int nr_sysv_recv(struct naru_endpoint *endpoint, struct nr_in *in,
                         struct nr_deadline *deadline)
 {
     struct nr_sysv *sysv = nr_sysv_of(endpoint);
-    struct {
-        struct nr_os_packet packet;
-        char payload[NR_KERNEL_QUEUE_STACK_BYTES];
-    } stack;
-    size_t size_bytes = sizeof stack.payload;
+    alignas(struct nr_os_packet) char stack[sizeof(struct nr_os_packet) + NR_KERNEL_QUEUE_STACK_BYTES];
+    struct nr_os_packet *packet = (void *)stack;
+    size_t size_bytes = NR_KERNEL_QUEUE_STACK_BYTES;
 
-    int result = nr_sysv_recv_packet(sysv, &stack.packet, &size_bytes, deadline);
+    int result = nr_sysv_recv_packet(sysv, packet, &size_bytes, deadline);
     if (result == -E2BIG)
         return nr_sysv_recv_large(sysv, in, deadline);
     if (result < 0)
         return result;
-    nr_sysv_describe(in->message, stack.packet.type);
-    return nr_in_deliver(in, stack.payload, size_bytes);
+    nr_sysv_describe(in->message, packet->type);
+    return nr_in_deliver(in, packet->payload, size_bytes);
 }
 
 /* -- the rest ------------------------------------------------------------------------------ */

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 static int test_number;
@@ -254,6 +255,10 @@ static void test_dead_target(void **state)
 static void test_full_child(void *context)
 {
     struct rlimit limit = {.rlim_cur = 50, .rlim_max = 50};
+    uid_t own_user = 61000 + (uid_t)getpid() % 4000; /* the limit counts all of a user's processes */
+
+    if (getuid() == 0)
+        child_check(setuid(own_user) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0);
     struct naru_endpoint *sender = test_sender(getpid()), *receiver = test_receiver();
     uint64_t value, next = 0;
     int sent = 0, result;
