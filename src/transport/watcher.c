@@ -31,18 +31,20 @@ static void *nr_watcher_run(void *context)
     struct nr_watcher *watcher = context;
 
     nr_os_thread_cancellable(false);
-    nr_lock_scope(&watcher->lock);
+    nr_lock_take(&watcher->lock);
     for (;;) {
         while (!watcher->is_armed && !watcher->quits)
             nr_condition_wait(&watcher->changed, &watcher->lock);
         if (watcher->quits)
-            return NULL;
+            break;
         nr_lock_give(&watcher->lock);
         watcher->work->wait(watcher->context);
         nr_lock_take(&watcher->lock);
         if (watcher->is_armed)
             nr_watcher_disarm(watcher);
     }
+    nr_lock_give(&watcher->lock);
+    return NULL;
 }
 
 int nr_watcher_fd(struct nr_watcher *watcher)
