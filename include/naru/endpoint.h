@@ -176,7 +176,8 @@ NARU_API int naru_send_many(struct naru_endpoint *endpoint, const struct naru_me
  * (NULL allowed). Errors: -EMSGSIZE it is larger than `capacity_bytes`: *ret_size_bytes tells the
  * room it needs, and it is kept for the next call; -EAGAIN, -ETIMEDOUT nothing there; -EPIPE the
  * other side ended, and all it sent was received; -EOWNERDEAD it died; otherwise as naru_send().
- * After -EPIPE or -EOWNERDEAD on a named channel the next call waits for the next sender.
+ * After -EPIPE or -EOWNERDEAD the next call waits for the next sender, where another can come: not
+ * on the end of a pair, nor on an endpoint that is attached to a listener of unix:// or tcp://.
  */
 NARU_API int naru_recv(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
                        size_t *ret_size_bytes, int64_t timeout_ns);

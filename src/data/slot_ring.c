@@ -79,6 +79,13 @@ void nr_slot_ring_init(struct nr_slot_ring *ring, void *memory)
     nr_slot_ring_attach(ring, memory);
 }
 
+/* A walk from slot to slot ends after this many steps, whatever a peer has written: others would have had to
+   go around the ring several times meanwhile. The caller then looks again from the hint. */
+static uint32_t nr_slot_steps(const struct nr_slot_ring *ring)
+{
+    return 8 * ring->slots_count + 64;
+}
+
 /* A hint moves forward by a plain store: one that was overtaken only costs the next one a walk. */
 static void nr_slot_hint(_Atomic uint64_t *hint, uint64_t position)
 {
@@ -135,14 +142,14 @@ int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t
 {
     uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
 
-    for (;;) {
+    *ret_blocker = NR_SLOT_NOBODY;
+    for (uint32_t left = nr_slot_steps(ring); left; left--) {
         struct nr_slot *slot = nr_slot_at(ring, position);
         uint64_t lap = position / ring->slots_count;
         uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire); /* [A2] */
 
-        while (word == nr_word(lap, NR_FREE, 0)) {
-            if (!nr_word_change(&slot->word, &word, nr_word(lap, NR_WRITING, ring->me)))
-                continue;
+        if (word == nr_word(lap, NR_FREE, 0) &&
+            nr_word_change(&slot->word, &word, nr_word(lap, NR_WRITING, ring->me))) {
             nr_slot_hint(&ring->shared->tail, position + 1);
             *ret = (struct nr_slot_claim){.slot = slot, .position = position};
             return 0;
@@ -155,6 +162,7 @@ int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t
         uint64_t claimed_lap = nr_word_lap(word) - (nr_word_state(word) == NR_FREE);
         position = claimed_lap * ring->slots_count + (position & (ring->slots_count - 1)) + 1;
     }
+    return -EAGAIN;
 }
 
 void nr_slot_publish(struct nr_slot_ring *ring, struct nr_slot_claim *claim, uint32_t chunk)
@@ -276,7 +284,7 @@ static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *
    what others have in hand. */
 static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position, uint64_t *ret_word)
 {
-    for (;;) {
+    for (uint32_t left = nr_slot_steps(ring); left; left--) {
         uint64_t lap = *position / ring->slots_count;
         uint64_t word =
             atomic_load_explicit(&nr_slot_at(ring, *position)->word, memory_order_acquire);
@@ -293,6 +301,7 @@ static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position
         else
             return state;
     }
+    return NR_FREE;
 }
 
 int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker)
@@ -305,7 +314,7 @@ int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t 
             return result;
     }
     uint64_t position = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), word;
-    for (;;) {
+    for (uint32_t left = nr_slot_steps(ring); left; left--) {
         unsigned state = nr_slot_look(ring, &position, &word);
         struct nr_slot *slot = nr_slot_at(ring, position);
         uint64_t lap = position / ring->slots_count;
@@ -324,6 +333,7 @@ int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t 
             return nr_slot_open(ring, slot, position, ret);
         }
     }
+    return -EAGAIN;
 }
 
 bool nr_slot_may_take(const struct nr_slot_ring *ring)

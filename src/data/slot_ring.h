@@ -33,7 +33,7 @@
 enum {
     NR_SLOT_HEADER_BYTES = 32,
     NR_CHUNK_HEADER_BYTES = 64,
-    NR_SLOT_NOBODY = 4095, /* no participant's index */
+    NR_SLOT_NOBODY = 0xffff, /* no participant's index: an owner has 12 bits */
     NR_SLOT_NO_CHUNK = 0xffffffffu,
 };
 

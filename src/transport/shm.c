@@ -26,7 +26,7 @@ enum {
     NR_SHM_CHUNKS_BYTES = 4 * 1024 * 1024,
     NR_SHM_RING_BYTES = 256 * 1024,
     NR_SHM_SLOTS_MOST = 1 << 20, /* limits */
-    NR_SHM_PARTICIPANTS_MOST = 4095, /* NR_SLOT_NOBODY is one more */
+    NR_SHM_PARTICIPANTS_MOST = 4096, /* an owner has 12 bits in a word */
 };
 #define NR_SHM_TOTAL_MOST ((uint64_t)1 << 40)
 
@@ -134,8 +134,6 @@ static int nr_shm_plan(struct nr_shm_header *header, const struct nr_request *re
         .capacity_messages = options->capacity_messages ? options->capacity_messages
                                                         : NR_SHM_MESSAGES,
     };
-    if (header->participants_max > NR_SHM_PARTICIPANTS_MOST)
-        header->participants_max = NR_SHM_PARTICIPANTS_MOST;
     if (kind == NR_SHM_PAIR)
         header->participants_max = 0;
     if (kind == NR_SHM_SLOTS)
