@@ -42,7 +42,7 @@ int main(void)
         return failed("pair");
     pid_t pid = fork();
     if (pid == 0)
-        return child(ends[1]);
+        _exit(child(ends[1]));
     if (naru_pair_assign(ends[1], pid) < 0) /* that end is the child's: its death will be noticed */
         return failed("parent");
     if (naru_send(ends[0], greeting, strlen(greeting), NARU_FOREVER) < 0 ||

@@ -40,7 +40,7 @@ int main(int argc, char **argv)
             return failed("pair", i);
         pid_t pid = fork();
         if (pid == 0)
-            return work(ends[1], i, to * i / workers, to * (i + 1) / workers);
+            _exit(work(ends[1], i, to * i / workers, to * (i + 1) / workers));
         if (naru_pair_assign(ends[1], pid) < 0)
             return failed("worker", i);
         naru_close(ends[1]);

@@ -38,7 +38,7 @@ int main(int argc, char **argv)
     if (naru_open(&file, uri, NARU_RECEIVER, NULL) < 0)
         return fprintf(stderr, "%s\n", naru_error_text()), 1;
     if (fork() == 0)
-        return writer(uri);
+        _exit(writer(uri));
     for (; came < 5; came++) {
         if (naru_recv(file, line, sizeof line - 1, &size_bytes, 5 * NARU_SECOND) < 0) {
             fprintf(stderr, "%s\n", naru_error_text());

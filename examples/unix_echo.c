@@ -43,7 +43,7 @@ int main(int argc, char **argv)
 
     snprintf(uri, sizeof uri, "unix://%s", argc > 1 ? argv[1] : "/tmp/naru-example-echo");
     if (fork() == 0)
-        return client(uri);
+        _exit(client(uri));
     if (naru_open(&socket, uri, NARU_BOTH, &options) < 0) /* who creates it, listens */
         return fprintf(stderr, "server: %s\n", naru_error_text()), 1;
     while ((result = naru_recv(socket, text, sizeof text, &size_bytes, 5 * NARU_SECOND)) == 0) {

@@ -43,7 +43,7 @@ int main(int argc, char **argv)
     printf("before: %.1f degrees in '%s'\n", weather->degrees, weather->place); /* zeros, if new */
     fflush(stdout);
     if (fork() == 0)
-        return writer(uri);
+        _exit(writer(uri));
     wait(&status); /* only now: the order of writing and reading is up to us; see counter.c */
     printf("after:  %.1f degrees in '%s'\n", weather->degrees, weather->place);
     int is_right = weather->degrees == 21.5 && strcmp(weather->place, "Seoul") == 0;
