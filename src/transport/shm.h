@@ -3,7 +3,8 @@
 /*
  * shm -- the inside of shm:// : what its files share
  *
- * shm.c        segments: made, attached, checked, left; the table of functions
+ * shm.c        segments: made, attached, left; the table of functions
+ * shm_layout.c where things stand in a segment, and whether a header is to be believed
  * shm_wait.c   how one waits on a segment, and is woken
  * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
  * shm_bytes.c  one to one, and pairs: packed records (data/byte_ring.h)
@@ -71,6 +72,22 @@ static inline struct nr_shm *nr_shm_of(struct naru_endpoint *endpoint)
 {
     return (struct nr_shm *)(void *)endpoint; /* its first member */
 }
+
+/* -- shm_layout.c -- */
+
+/* Offsets in the segment, and the sizes of its ring of slots. */
+uint64_t nr_shm_layout_participants(void);
+uint64_t nr_shm_layout_ring(const struct nr_shm_header *header);
+struct nr_slot_ring nr_shm_layout_slots(const struct nr_shm_header *header);
+
+/* What the creator's options ask for, with the defaults. */
+int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *request, uint32_t kind);
+
+/* Is it a channel, undamaged, of this layout, of this PID namespace? `path` is for the text. */
+int nr_shm_layout_check(const struct nr_shm_header *header, uint64_t file_bytes, const char *path);
+
+/* Is it what an attacher's options ask for? */
+int nr_shm_layout_agree(const struct nr_shm_header *header, const struct nr_request *request);
 
 /* -- shm_wait.c -- */
 

@@ -3,8 +3,8 @@
  * shm_kill -- a process is single-stepped through an operation on shm:// and killed, with a real SIGKILL, after
  *             every k-th instruction; the others must go on, and every committed message must arrive
  *
- * NARU_KILL_POINTS says how many points of each operation are tried (default 120, spread over all of it; the deep
- * suite tries all).
+ * 120 points of each operation, spread over all of it; in the deep suite as many as fit in NARU_BUDGET_S seconds,
+ * beginning at one that NARU_SEED chooses.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -316,25 +316,34 @@ static long live_and_die(const struct operation *operation, long point)
     return steps;
 }
 
+enum { KILLS_A_SECOND = 40, OPERATIONS = sizeof operations / sizeof operations[0] };
+
+static long from_environment(const char *name, long otherwise)
+{
+    const char *text = getenv(name);
+
+    return text ? atol(text) : otherwise;
+}
+
 static long points_wanted(void)
 {
-    const char *text = getenv("NARU_KILL_POINTS");
+    long budget = from_environment("NARU_BUDGET_S", 0) * KILLS_A_SECOND / OPERATIONS;
 
-    return text ? atol(text) : 120;
+    return budget > 120 ? budget : 120;
 }
 
 static void test_kill_points(void **state)
 {
-    long kills = 0;
+    long kills = 0, seed = labs(from_environment("NARU_SEED", 0));
 
     (void)state;
-    for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
+    for (size_t i = 0; i < OPERATIONS; i++) {
         done_from = STEPS_MOST;
         long length = live_and_die(&operations[i], STEPS_MOST);
         done_from = STEPS_MOST;
         assert_in_range(length, 20, STEPS_MOST - 1);
         long stride = length / points_wanted() + 1;
-        for (long point = (long)(i % (size_t)stride); point < length; point += stride, kills++)
+        for (long point = (seed + (long)i) % stride; point < length; point += stride, kills++)
             live_and_die(&operations[i], point);
         print_message("# %s: %ld instructions, every %ld.\n", operations[i].name, length, stride);
     }
@@ -445,6 +454,6 @@ int main(void)
         cmocka_unit_test(test_stopped_sender_is_named),
     };
 
-    alarm(170);
+    alarm(170 + (unsigned)from_environment("NARU_BUDGET_S", 0) * 2);
     return cmocka_run_group_tests_name("shm_kill", tests, group_setup, NULL);
 }
