@@ -13,7 +13,7 @@
 #endif
 
 /* What this kernel lacks, once it has said so. */
-static bool nr_os_pipe_lacks_nosignal, nr_os_pipe_lacks_nowait;
+static bool nr_os_pipe_lacks_nosignal;
 
 int nr_os_pipe_new(int fds[2])
 {
@@ -65,18 +65,30 @@ int nr_os_replace(int from, int to)
     return result;
 }
 
-long nr_os_pipe_read_now(int fd, const struct iovec *parts, int count)
+/* O_NONBLOCK as the next call needs it, where RWF_NOWAIT does not do. */
+static int nr_os_pipe_mode(struct nr_os_pipe_end *end, bool is_nonblocking)
+{
+    if (!end->lacks_nowait || end->is_nonblocking == is_nonblocking)
+        return 0;
+    int result = nr_os_nonblocking(end->fd, is_nonblocking);
+    if (result == 0)
+        end->is_nonblocking = is_nonblocking;
+    return result;
+}
+
+long nr_os_pipe_read_now(struct nr_os_pipe_end *end, const struct iovec *parts, int count)
 {
     for (;;) {
-        ssize_t size = nr_os_pipe_lacks_nowait ? readv(fd, parts, count)
-                                               : preadv2(fd, parts, count, -1, RWF_NOWAIT);
+        int result = nr_os_pipe_mode(end, true);
+        if (result < 0)
+            return result;
+        ssize_t size = end->lacks_nowait ? readv(end->fd, parts, count)
+                                         : preadv2(end->fd, parts, count, -1, RWF_NOWAIT);
         if (size >= 0)
             return size;
-        if (errno == EOPNOTSUPP && !nr_os_pipe_lacks_nowait)
-            nr_os_pipe_lacks_nowait = true;
+        if (errno == EOPNOTSUPP && !end->lacks_nowait)
+            end->lacks_nowait = true;
         else if (errno != EINTR)
-            return -errno;
-        if (nr_os_pipe_lacks_nowait && nr_os_nonblocking(fd, 1) < 0)
             return -errno;
     }
 }
@@ -99,44 +111,51 @@ static long nr_os_pipe_write_masked(int fd, const struct iovec *parts, int count
     return error ? -error : size;
 }
 
-long nr_os_pipe_write_now(int fd, const struct iovec *parts, int count)
+long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts, int count)
 {
     for (;;) {
-        int flags = nr_os_pipe_lacks_nowait ? 0 : RWF_NOWAIT;
+        int result = nr_os_pipe_mode(end, true);
+        if (result < 0)
+            return result;
+        int flags = end->lacks_nowait ? 0 : RWF_NOWAIT;
         long size;
 
         if (nr_os_pipe_lacks_nosignal) {
-            size = nr_os_pipe_write_masked(fd, parts, count, flags);
+            size = nr_os_pipe_write_masked(end->fd, parts, count, flags);
         } else {
-            size = pwritev2(fd, parts, count, -1, flags | RWF_NOSIGNAL);
+            size = pwritev2(end->fd, parts, count, -1, flags | RWF_NOSIGNAL);
             size = size < 0 ? -errno : size;
         }
-        if (size == -EOPNOTSUPP && !nr_os_pipe_lacks_nosignal)
-            nr_os_pipe_lacks_nosignal = true;
-        else if (size == -EOPNOTSUPP && !nr_os_pipe_lacks_nowait)
-            nr_os_pipe_lacks_nowait = true;
-        else if (size != -EINTR)
+        if (size != -EOPNOTSUPP && size != -EINTR)
             return size;
-        if (nr_os_pipe_lacks_nowait && nr_os_nonblocking(fd, 1) < 0)
-            return -errno;
+        /* Either flag may be what it does not take; O_NONBLOCK serves as well, so that one goes first. */
+        if (size == -EOPNOTSUPP && flags)
+            end->lacks_nowait = true;
+        else if (size == -EOPNOTSUPP && !nr_os_pipe_lacks_nosignal)
+            nr_os_pipe_lacks_nosignal = true;
+        else if (size == -EOPNOTSUPP)
+            return size;
     }
 }
 
-long nr_os_pipe_read_call(int fd, const struct iovec *parts, int count, long arguments[6])
+long nr_os_pipe_read_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
+                          long arguments[6])
 {
-    arguments[0] = fd;
+    nr_os_pipe_mode(end, false);
+    arguments[0] = end->fd;
     arguments[1] = (long)parts;
     arguments[2] = count;
     return SYS_readv;
 }
 
-bool nr_os_pipe_write_call(int fd, const struct iovec *parts, int count, long *ret_number,
-                           long arguments[6])
+bool nr_os_pipe_write_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
+                           long *ret_number, long arguments[6])
 {
     if (nr_os_pipe_lacks_nosignal)
         return false;
+    nr_os_pipe_mode(end, false);
     *ret_number = SYS_pwritev2;
-    arguments[0] = fd;
+    arguments[0] = end->fd;
     arguments[1] = (long)parts;
     arguments[2] = count;
     arguments[3] = -1; /* the position: none */

@@ -24,14 +24,27 @@ int nr_os_reopen(int fd, int flags);
 /* `to` becomes what `from` is, in one step; `from` is closed. */
 int nr_os_replace(int from, int to);
 
+/*
+ * A descriptor, and how it is told not to block. A pipe's own two descriptors take RWF_NOWAIT a call; those
+ * opened by name (a FIFO, /proc/self/fd/N) refuse it on every kernel, and all do before 6.4. There O_NONBLOCK
+ * is switched on and off, when the next call needs it otherwise. Blocking calls are made only by a process of
+ * one thread (guard.h), so nobody switches it off under another one's hands.
+ */
+struct nr_os_pipe_end {
+    int fd; /* -1: none; to be closed by its owner */
+    bool lacks_nowait, is_nonblocking;
+};
+#define NR_OS_PIPE_END_NULL ((struct nr_os_pipe_end){.fd = -1})
+
 /* Never block; -EAGAIN. */
-long nr_os_pipe_read_now(int fd, const struct iovec *parts, int count);
-long nr_os_pipe_write_now(int fd, const struct iovec *parts, int count);
+long nr_os_pipe_read_now(struct nr_os_pipe_end *end, const struct iovec *parts, int count);
+long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts, int count);
 
 /* The arguments for nr_endpoint_call() that block; false if this kernel's way can't be one call. */
-long nr_os_pipe_read_call(int fd, const struct iovec *parts, int count, long arguments[6]);
-bool nr_os_pipe_write_call(int fd, const struct iovec *parts, int count, long *ret_number,
-                           long arguments[6]);
+long nr_os_pipe_read_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
+                          long arguments[6]);
+bool nr_os_pipe_write_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
+                           long *ret_number, long arguments[6]);
 
 /* Waits, at most to the deadline, until someone opens `path`: an inotify descriptor to wait with. */
 int nr_os_open_watch(const char *path);

@@ -45,7 +45,7 @@ enum { NR_PIPE_FRAGMENT_BYTES = PIPE_BUF - sizeof(struct nr_pipe_header) };
 
 struct nr_pipe {
     struct naru_endpoint endpoint;
-    int in_fd, out_fd; /* -1: not in this role */
+    struct nr_os_pipe_end in, out;
     bool is_pair, is_named;
     bool had_writer;   /* someone has had the FIFO open to write since we opened it */
     bool said_hello;
@@ -82,12 +82,12 @@ static int nr_pipe_put(struct nr_pipe *pipe, const struct iovec *parts, int coun
     for (;;) {
         long arguments[6], number, written;
         if (nr_endpoint_blocks_directly(endpoint, deadline) &&
-            nr_os_pipe_write_call(pipe->out_fd, parts, count, &number, arguments)) {
+            nr_os_pipe_write_call(&pipe->out, parts, count, &number, arguments)) {
             written = nr_endpoint_call(endpoint, number, arguments);
             if (written == -EOPNOTSUPP) /* this kernel has no RWF_NOSIGNAL: finds out, and remembers */
-                written = nr_os_pipe_write_now(pipe->out_fd, parts, count);
+                written = nr_os_pipe_write_now(&pipe->out, parts, count);
         } else {
-            written = nr_os_pipe_write_now(pipe->out_fd, parts, count);
+            written = nr_os_pipe_write_now(&pipe->out, parts, count);
         }
         if (written >= 0)
             return 0;
@@ -95,7 +95,7 @@ static int nr_pipe_put(struct nr_pipe *pipe, const struct iovec *parts, int coun
         if (written == -EPIPE)
             return nr_pipe_gone(pipe);
         if (written == -EAGAIN)
-            result = nr_endpoint_wait(endpoint, pipe->out_fd, NR_WRITABLE, deadline);
+            result = nr_endpoint_wait(endpoint, pipe->out.fd, NR_WRITABLE, deadline);
         else if (written == -EINTR)
             result = nr_endpoint_interrupted(endpoint);
         else
@@ -111,6 +111,15 @@ static int nr_pipe_put_header(struct nr_pipe *pipe, uint32_t kind, struct nr_dea
     struct iovec part = {&header, sizeof header};
 
     return nr_pipe_put(pipe, &part, 1, deadline);
+}
+
+/* As soon as it is open, so that a death before the first message is noticed. When the pipe is full, before
+   that message. */
+static void nr_pipe_hello(struct nr_pipe *pipe)
+{
+    struct nr_deadline now = nr_deadline_in(0);
+
+    pipe->said_hello = nr_pipe_put_header(pipe, NR_PIPE_HELLO, &now) == 0;
 }
 
 static int nr_pipe_send_fragments(struct nr_pipe *pipe, struct nr_pipe_header *header,
@@ -178,17 +187,17 @@ struct nr_pipe_packet {
 static void nr_pipe_reopen(struct nr_pipe *pipe)
 {
     struct naru_endpoint *endpoint = &pipe->endpoint;
-    int fd = nr_os_reopen(pipe->in_fd, O_RDONLY | O_NONBLOCK);
+    int fd = nr_os_reopen(pipe->in.fd, O_RDONLY | O_NONBLOCK);
 
     if (fd < 0) /* no /proc, or no descriptor: it goes on as hung up, and says so at each call */
         return;
     bool is_in_epoll = endpoint->ready_fd[0] >= 0;
     if (is_in_epoll)
-        nr_os_epoll_remove(endpoint->ready_fd[0], pipe->in_fd);
-    nr_os_replace(fd, pipe->in_fd);
-    nr_os_nonblocking(pipe->in_fd, 0);
+        nr_os_epoll_remove(endpoint->ready_fd[0], pipe->in.fd);
+    nr_os_replace(fd, pipe->in.fd);
+    pipe->in.lacks_nowait = pipe->in.is_nonblocking = true;
     if (is_in_epoll)
-        nr_os_epoll_add(endpoint->ready_fd[0], pipe->in_fd, NR_READABLE);
+        nr_os_epoll_add(endpoint->ready_fd[0], pipe->in.fd, NR_READABLE);
     pipe->had_writer = false;
 }
 
@@ -199,11 +208,11 @@ static int nr_pipe_ended(struct nr_pipe *pipe)
 
     nr_lock_scope(&endpoint->lock);
     unsigned died = nr_assembly_forget(&pipe->assembly);
-    if (pipe->is_pair && !pipe->peer_ended && endpoint->peer_pidfd < 0)
+    if (pipe->is_pair && !pipe->peer_ended) /* a dying process closes before its pidfd tells of it */
         died = 1;
     if (pipe->is_named)
         nr_pipe_reopen(pipe);
-    if (died || (!pipe->peer_ended && nr_endpoint_peer_is_dead(endpoint)))
+    if (died)
         return nr_fail(-EOWNERDEAD, "%s: a process died that had it open to send", endpoint->uri);
     return nr_fail(-EPIPE, "%s: all who had it open to send have closed it", endpoint->uri);
 }
@@ -284,9 +293,18 @@ static long nr_pipe_get(struct nr_pipe *pipe, struct nr_pipe_packet *packet,
     long arguments[6] = {0};
 
     if (!may_block)
-        return nr_os_pipe_read_now(pipe->in_fd, parts, 3);
-    long number = nr_os_pipe_read_call(pipe->in_fd, parts, 3, arguments);
+        return nr_os_pipe_read_now(&pipe->in, parts, 3);
+    long number = nr_os_pipe_read_call(&pipe->in, parts, 3, arguments);
     return nr_endpoint_call(&pipe->endpoint, number, arguments);
+}
+
+/* True when a FIFO's last writer has gone; a wait may also have ended for a signal, which says nothing. */
+static bool nr_pipe_is_hung_up(struct nr_pipe *pipe)
+{
+    struct nr_deadline now = nr_deadline_in(0);
+    struct pollfd one = {.fd = pipe->in.fd, .events = NR_READABLE};
+
+    return nr_os_poll(&one, 1, &now) == 1 && (one.revents & POLLHUP);
 }
 
 /* Nothing to read: wait. A FIFO that no one has opened yet reads as ended, but polls as it should. */
@@ -302,9 +320,9 @@ static int nr_pipe_await(struct nr_pipe *pipe, long size, struct nr_deadline *de
         return nr_fail((int)size, "reading from %s: %s", endpoint->uri, nr_error_name((int)size));
     if (pipe->peer_ended)
         return nr_fail(-EPIPE, "%s: the other side has closed its end", endpoint->uri);
-    int result = nr_endpoint_wait(endpoint, pipe->in_fd, NR_READABLE, deadline);
-    if (result == 0)
-        pipe->had_writer = true;
+    int result = nr_endpoint_wait(endpoint, pipe->in.fd, NR_READABLE, deadline);
+    if (result == 0 && size == 0)
+        pipe->had_writer = nr_pipe_is_hung_up(pipe);
     return result;
 }
 
@@ -351,17 +369,29 @@ static void nr_pipe_release(struct naru_endpoint *endpoint)
 {
     struct nr_pipe *pipe = nr_pipe_of(endpoint);
 
-    nr_os_close(&pipe->in_fd);
-    nr_os_close(&pipe->out_fd);
+    nr_os_close(&pipe->in.fd);
+    nr_os_close(&pipe->out.fd);
     nr_assembly_deinit(&pipe->assembly);
 }
 
+/* A full pipe is enlarged for the goodbye, so that closing does not wait for the receiver; only where the
+   kernel grants no more room (pipe-user-pages-soft) it does. */
 static void nr_pipe_leave(struct naru_endpoint *endpoint)
 {
     struct nr_pipe *pipe = nr_pipe_of(endpoint);
     struct nr_deadline deadline = nr_deadline_in(endpoint->options.peer_timeout_ns);
+    struct nr_deadline now = nr_deadline_in(0);
 
-    if (pipe->out_fd >= 0 && (pipe->said_hello || pipe->is_pair))
+    if (pipe->out.fd < 0 || !(pipe->said_hello || pipe->is_pair))
+        return;
+    int result = nr_pipe_put_header(pipe, NR_PIPE_GOODBYE, &now);
+    for (int size_bytes = nr_os_pipe_size(pipe->out.fd); result == -EAGAIN && size_bytes > 0;) {
+        size_bytes = size_bytes <= INT32_MAX / 2 ? size_bytes * 2 : 0;
+        if (nr_os_pipe_resize(pipe->out.fd, (unsigned)size_bytes) < 0)
+            break;
+        result = nr_pipe_put_header(pipe, NR_PIPE_GOODBYE, &now);
+    }
+    if (result == -EAGAIN)
         nr_pipe_put_header(pipe, NR_PIPE_GOODBYE, &deadline);
 }
 
@@ -369,7 +399,7 @@ static int nr_pipe_descriptor(struct naru_endpoint *endpoint, unsigned *events)
 {
     struct nr_pipe *pipe = nr_pipe_of(endpoint);
 
-    return *events == NR_READABLE ? pipe->in_fd : pipe->out_fd;
+    return *events == NR_READABLE ? pipe->in.fd : pipe->out.fd;
 }
 
 static int nr_pipe_refuse(const struct nr_request *request)
@@ -413,7 +443,7 @@ static int nr_pipe_new(struct nr_pipe **ret, const struct nr_transport *transpor
     if (result < 0)
         return result;
     struct nr_pipe *pipe = nr_pipe_of(endpoint);
-    pipe->in_fd = pipe->out_fd = -1;
+    pipe->in = pipe->out = NR_OS_PIPE_END_NULL;
     pipe->pid = nr_os_pid();
     pipe->sender = nr_os_random();
     if (!endpoint->options.message_size_max_bytes)
@@ -464,8 +494,8 @@ static int nr_pipe_pair(struct naru_endpoint *ret[2], const struct nr_request *r
                     nr_error_name(result));
             break;
         }
-        ends[i]->in_fd = fds[0];
-        ends[!i]->out_fd = fds[1];
+        ends[i]->in.fd = fds[0];
+        ends[!i]->out.fd = fds[1];
         ends[i]->is_pair = ends[i]->had_writer = ends[i]->said_hello = true;
         result = nr_pipe_size(ends[i], fds[0]);
     }
@@ -483,6 +513,14 @@ static int nr_pipe_adopt(struct naru_endpoint *endpoint)
 {
     nr_pipe_of(endpoint)->pid = nr_os_pid();
     return 0;
+}
+
+/* What helps when a pipe can't be opened. */
+static const char *nr_pipe_cure(int error)
+{
+    if (error == -EACCES)
+        return "; its owner can let others in with file_mode";
+    return error == -EMFILE || error == -ENFILE ? "; close some, or raise `ulimit -n`" : "";
 }
 
 /* pipe://N: a descriptor that was inherited, such as a shell's pipeline gives */
@@ -509,10 +547,10 @@ static int nr_pipe_open(struct naru_endpoint **ret, const struct nr_request *req
     if (result < 0)
         return result;
     int fd = nr_os_reopen((int)number, sends ? O_WRONLY : O_RDONLY);
-    result = fd < 0 ? nr_fail(fd, "%s: can't open it to %s: %s", request->text,
-                              sends ? "send" : "receive", nr_error_name(fd))
+    result = fd < 0 ? nr_fail(fd, "%s: can't open it to %s: %s%s", request->text,
+                              sends ? "send" : "receive", nr_error_name(fd), nr_pipe_cure(fd))
                     : 0;
-    *(sends ? &pipe->out_fd : &pipe->in_fd) = fd;
+    *(sends ? &pipe->out.fd : &pipe->in.fd) = fd;
     pipe->had_writer = true;
     if (result == 0)
         result = nr_pipe_size(pipe, fd);
@@ -522,6 +560,8 @@ static int nr_pipe_open(struct naru_endpoint **ret, const struct nr_request *req
         nr_pipe_free(pipe);
         return result;
     }
+    if (sends)
+        nr_pipe_hello(pipe);
     *ret = &pipe->endpoint;
     return 0;
 }
@@ -596,9 +636,10 @@ static int nr_fifo_open(struct naru_endpoint **ret, const struct nr_request *req
         nr_pipe_free(pipe);
         return fd == -ETIMEDOUT || fd == -EINTR
                    ? fd
-                   : nr_fail(fd, "can't open the FIFO %s: %s", path, nr_error_name(fd));
+                   : nr_fail(fd, "can't open the FIFO %s to %s: %s%s", path, sends ? "send" : "receive",
+                             nr_error_name(fd), nr_pipe_cure(fd));
     }
-    *(sends ? &pipe->out_fd : &pipe->in_fd) = fd;
+    *(sends ? &pipe->out.fd : &pipe->in.fd) = fd;
     result = nr_pipe_size(pipe, fd);
     if (result == 0)
         result = sends ? nr_os_pipe_packets(fd) : nr_os_nonblocking(fd, 0);
@@ -606,9 +647,8 @@ static int nr_fifo_open(struct naru_endpoint **ret, const struct nr_request *req
         nr_pipe_free(pipe);
         return result;
     }
-    struct nr_deadline now = nr_deadline_in(0);
     if (sends)
-        pipe->said_hello = nr_pipe_put_header(pipe, NR_PIPE_HELLO, &now) == 0;
+        nr_pipe_hello(pipe);
     *ret = &pipe->endpoint;
     return 0;
 }
