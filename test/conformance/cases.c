@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#include "cases.h"
+#include <errno.h>
+
+unsigned char nr_case_room[NR_PAYLOAD_ROOM_BYTES];
+
+size_t nr_case_size(struct nr_channel *channel, struct naru_endpoint *endpoint, size_t wanted)
+{
+    size_t largest = nr_channel_largest(channel, endpoint);
+
+    if (channel->row->has & NR_EIGHT)
+        return 8;
+    return wanted < largest ? wanted : largest;
+}
+
+void nr_case_send(struct naru_endpoint *endpoint, size_t size_bytes, unsigned sender, unsigned index)
+{
+    nr_payload_fill(nr_case_room, size_bytes, sender, index);
+    nr_check_ok(naru_send(endpoint, nr_case_room, size_bytes, NR_SOON));
+}
+
+void nr_case_expect(struct naru_endpoint *endpoint, size_t size_bytes, unsigned sender,
+                    unsigned index)
+{
+    size_t got_bytes = 12345;
+
+    nr_check_ok(naru_recv(endpoint, nr_case_room, sizeof nr_case_room, &got_bytes, NR_SOON));
+    nr_check(got_bytes == size_bytes, "%zu bytes came, not %zu", got_bytes, size_bytes);
+    struct nr_payload_stamp stamp = {0};
+    if (size_bytes >= 8)
+        nr_payload_read(nr_case_room, size_bytes, &stamp);
+    nr_check(nr_payload_is_whole(nr_case_room, size_bytes, sender, index),
+             "the message of %zu bytes is not number %u of sender %u; it claims to be %u of %u",
+             size_bytes, index, sender, stamp.index, stamp.sender);
+}
+
+unsigned nr_case_fill(struct naru_endpoint *endpoint, size_t size_bytes)
+{
+    int64_t end = nr_kit_now_ns() + NR_SOON;
+
+    /* A socket's buffers at both ends take a moment to become full. */
+    for (unsigned sent = 0, refused = 0;;) {
+        nr_payload_fill(nr_case_room, size_bytes, 1, sent);
+        int result = naru_send(endpoint, nr_case_room, size_bytes, 0);
+        nr_check(nr_kit_now_ns() < end, "it is not full after %u messages", sent);
+        if (result == 0) {
+            sent++;
+            refused = 0;
+            continue;
+        }
+        nr_check_fails(result, -EAGAIN, "time-out");
+        if (++refused == 3)
+            return sent;
+        nr_kit_sleep_ms(3);
+    }
+}
+
+void nr_case_expect_nothing(struct naru_endpoint *endpoint)
+{
+    nr_check_fails(naru_recv(endpoint, nr_case_room, sizeof nr_case_room, NULL, 0), -EAGAIN,
+                   "time-out");
+}
+
+void nr_case_expect_end(struct nr_channel *channel, struct naru_endpoint *endpoint)
+{
+    bool ends = channel->row->has & NR_ENDS;
+
+    nr_check_fails(naru_recv(endpoint, nr_case_room, sizeof nr_case_room, NULL,
+                             ends ? NR_SOON : 50 * NARU_MILLISECOND),
+                   ends ? -EPIPE : -ETIMEDOUT, "");
+}
