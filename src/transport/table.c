@@ -127,7 +127,7 @@ static const struct nr_transport *const nr_table_transports[] = {
 const struct nr_transport *nr_table_transport(const char *scheme)
 {
     for (size_t i = 0; i < nr_count_of(nr_table_transports); i++)
-        if (nr_table_transports[i] && strcmp(nr_table_transports[i]->scheme, scheme) == 0)
+        if (strcmp(nr_table_transports[i]->scheme, scheme) == 0)
             return nr_table_transports[i];
     return NULL;
 }
