@@ -89,7 +89,7 @@ static inline void place_small_shm(const char *size)
 
     place_unshare(CLONE_NEWNS);
     snprintf(options, sizeof options, "size=%s,mode=1777", size);
-    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+    if (mount("none", "/", "none", MS_REC | MS_PRIVATE, "") < 0 ||
         mount("none", "/dev/shm", "tmpfs", 0, options) < 0)
         _exit(PLACE_SKIPPED);
 }

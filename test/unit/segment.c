@@ -76,7 +76,9 @@ static void child_writes(void *uri)
 
 static void test_life(const char *uri)
 {
-    struct naru_shm *segment = test_open(uri, 1000, NARU_CREATE);
+    static struct naru_shm *segment; /* static: a child that leaves still knows of it */
+
+    segment = test_open(uri, 1000, NARU_CREATE);
     char *text = naru_shm_data(segment);
 
     assert_int_equal(naru_shm_created(segment), 1);
@@ -163,7 +165,8 @@ static void is_inherited_by_fork(void **state)
     }
     test_refused("shm://", 100, NARU_ATTACH, -ENOENT, "inherited");
     test_refused("shm://", 0, NARU_CREATE_OR_ATTACH, -EINVAL, "size");
-    test_refused("shm://", (size_t)1 << 60, NARU_CREATE, -ENOMEM, "ask for less");
+    if (!getenv("NARU_TEST_WRAPPER")) /* valgrind itself says EINVAL */
+        test_refused("shm://", (size_t)1 << 46, NARU_CREATE, -ENOMEM, "ask for less");
     assert_int_equal(naru_shm_unlink("shm://"), -EINVAL);
 }
 
@@ -320,6 +323,10 @@ static void child_under_limits(void *uri)
 static void limits_of_the_process_are_errors(void **state)
 {
     (void)state;
+    if (getenv("NARU_TEST_WRAPPER")) {
+        printf("SKIP: valgrind keeps descriptors of its own\n");
+        skip();
+    }
     assert_int_equal(child_run(child_under_limits, test_shm), 0);
 }
 
