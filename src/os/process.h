@@ -23,7 +23,7 @@ extern uint64_t *nr_os_process_page;
 uint64_t nr_os_process_token_new(void); /* makes it on first use in a process; 0 if no memory */
 static inline bool nr_os_process_is(uint64_t token)
 {
-    return nr_os_process_page && *nr_os_process_page == token;
+    return token && nr_os_process_page && *nr_os_process_page == token;
 }
 
 /* A pidfd, close-on-exec; -ESRCH when there is no such process (any more), -EMFILE, ... */

@@ -20,10 +20,6 @@ static const char *const nr_rows_awaited[] = {
     "file: take and ack",
     "file: no permission",
     "shm one to one: take and requeue",
-    "shm pair: take and requeue",
-    "shm pair: a receiver is killed*",
-    "shm pair: death is told to who waits",
-    "shm pair: options are kept or refused",
     NULL,
 };
 
