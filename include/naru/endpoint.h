@@ -120,7 +120,9 @@ NARU_API int naru_open(struct naru_endpoint **ret, const char *uri, enum naru_ro
 /*
  * Makes an anonymous channel and both its ends, before a fork. What is sent on one end is received
  * on the other, both ways. `uri` is a bare scheme: pipe:// unix:// mq:// shm://. Nothing is left
- * behind, however the processes end. Without a fork both ends work in this process.
+ * behind, however the processes end. Without a fork both ends work in this process. An end of a shm://
+ * pair is one_to_one: one thread at a time sends on it, one receives, with one loan and one taken
+ * message at a time.
  */
 NARU_API int naru_pair(struct naru_endpoint *ret[2], const char *uri,
                        const struct naru_options *options);
