@@ -37,6 +37,14 @@ int nr_error_default(int error, const char *origin, const char *text)
     return error;
 }
 
+void nr_error_add(const char *words, const char *unless)
+{
+    size_t length = strlen(nr_error_latest.text);
+
+    if (!strstr(nr_error_latest.text, unless))
+        snprintf(nr_error_latest.text + length, sizeof nr_error_latest.text - length, "%s", words);
+}
+
 void nr_error_clear(void)
 {
     nr_error_latest.is_set = false;

@@ -18,6 +18,9 @@ int nr_error_set(int error, const char *origin, const char *format, ...)
 int nr_error_default(int error, const char *origin, const char *text);
 void nr_error_clear(void);
 
+/* Adds `words` to the sentence, unless it has `unless` in it. */
+void nr_error_add(const char *words, const char *unless);
+
 #define NR_STRING_(x) #x
 #define NR_STRING(x) NR_STRING_(x)
 #define NR_ORIGIN __FILE_NAME__ ":" NR_STRING(__LINE__)

@@ -49,7 +49,10 @@ int nr_core_failed(const struct naru_endpoint *endpoint, int error)
         text = nr_error_name(error);
     }
     (void)endpoint;
-    return nr_error_default(error, NR_ORIGIN, text);
+    nr_error_default(error, NR_ORIGIN, text);
+    if (error == -EMFILE || error == -ENFILE) /* whoever ran out, the cure is the same */
+        nr_error_add("; close some descriptors, or raise `ulimit -n`", "ulimit");
+    return error;
 }
 
 static int nr_channel_request(struct nr_request *ret, const char *uri, enum naru_role role,

@@ -42,6 +42,35 @@ static void nr_message_forget(struct naru_message *message)
     message->data = NULL;
 }
 
+/* Memory that goes into the user's hand is noted, so that naru_close() can free what is still there. */
+static int nr_message_lend(struct naru_endpoint *endpoint, void *memory)
+{
+    nr_lock_scope(&endpoint->lock);
+    if (endpoint->lent_count == endpoint->lent_room) {
+        unsigned room = endpoint->lent_room ? endpoint->lent_room * 2 : 8;
+        void **lent = realloc(endpoint->lent, room * sizeof *lent);
+        if (!lent)
+            return nr_fail(-ENOMEM, "no memory to remember a message in hand");
+        endpoint->lent = lent;
+        endpoint->lent_room = room;
+    }
+    endpoint->lent[endpoint->lent_count++] = memory;
+    return 0;
+}
+
+/* It came back: the caller's now. */
+static void *nr_message_return(struct naru_endpoint *endpoint, void *memory)
+{
+    nr_lock_scope(&endpoint->lock);
+    for (unsigned i = endpoint->lent_count; i-- > 0;) {
+        if (endpoint->lent[i] != memory)
+            continue;
+        endpoint->lent[i] = endpoint->lent[--endpoint->lent_count];
+        break;
+    }
+    return memory;
+}
+
 int naru_loan(struct naru_endpoint *endpoint, size_t size_bytes, struct naru_message *ret_message,
               int64_t timeout_ns)
 {
@@ -64,6 +93,11 @@ int naru_loan(struct naru_endpoint *endpoint, size_t size_bytes, struct naru_mes
         message.data = malloc(size_bytes ? size_bytes : 1);
         if (!message.data)
             return nr_fail(-ENOMEM, "no memory for a loan of %zu bytes", size_bytes);
+        result = nr_message_lend(endpoint, message.data);
+        if (result < 0) {
+            free(message.data);
+            return result;
+        }
         message.internal[2] = (uint64_t)timeout_ns;
     }
     nr_message_mark(endpoint, &message, NR_MESSAGE_LOANED);
@@ -94,7 +128,7 @@ int naru_commit(struct naru_endpoint *endpoint, struct naru_message *message)
         result = naru_sendv(endpoint, &part, 1, message, (int64_t)message->internal[2]);
         if (result < 0)
             return result;
-        free(message->data);
+        free(nr_message_return(endpoint, message->data));
     }
     nr_message_forget(message);
     return 0;
@@ -111,7 +145,7 @@ int naru_cancel(struct naru_endpoint *endpoint, struct naru_message *message)
     if (endpoint->transport->cancel)
         result = endpoint->transport->cancel(endpoint, message);
     else
-        free(message->data);
+        free(nr_message_return(endpoint, message->data));
     nr_message_forget(message);
     return nr_core_leave(endpoint, result);
 }
@@ -144,7 +178,8 @@ static void nr_message_buffer_put(struct naru_endpoint *endpoint, void *buffer, 
     free(buffer);
 }
 
-/* Receives into a buffer of the endpoint's; a message that is larger brings its own. */
+/* Receives into a buffer of the endpoint's. A message that is larger brings its own, or stays where it is and
+   tells how much room it needs. */
 static int nr_message_take_copy(struct naru_endpoint *endpoint, struct naru_message *message,
                                 struct nr_deadline *deadline)
 {
@@ -158,17 +193,20 @@ static int nr_message_take_copy(struct naru_endpoint *endpoint, struct naru_mess
         return 0;
     }
     message->data = nr_message_buffer_get(endpoint, &message->capacity_bytes);
-    if (!message->data)
-        return nr_fail(-ENOMEM, "no memory to receive into");
-    int result = endpoint->transport->recv(endpoint, &in, deadline);
-    if (result < 0)
+    for (;;) {
+        if (!message->data)
+            return nr_fail(-ENOMEM, "no memory to receive into");
+        int result = endpoint->transport->recv(endpoint, &in, deadline);
+        if (result == 0)
+            return 0;
         nr_message_buffer_put(endpoint, message->data, message->capacity_bytes);
-    if (result == -EMSGSIZE && in.spill) {
-        message->data = in.spill;
+        if (result != -EMSGSIZE)
+            return result;
         message->capacity_bytes = message->size_bytes;
-        return 0;
+        message->data = in.spill ? in.spill : malloc(message->size_bytes);
+        if (in.spill)
+            return 0;
     }
-    return result;
 }
 
 int naru_take(struct naru_endpoint *endpoint, struct naru_message *ret_message, int64_t timeout_ns)
@@ -192,8 +230,14 @@ int naru_take(struct naru_endpoint *endpoint, struct naru_message *ret_message, 
     nr_count_add(&endpoint->received_bytes, message.size_bytes);
     if (message.lost)
         nr_count_add(&endpoint->lost_messages, message.lost);
-    if (!endpoint->transport->take)
+    if (!endpoint->transport->take) {
         message.internal[2] = message.capacity_bytes;
+        result = nr_message_lend(endpoint, message.data);
+        if (result < 0) { /* what came is not lost */
+            nr_kept_push(endpoint, &message, true);
+            return result;
+        }
+    }
     nr_message_mark(endpoint, &message, NR_MESSAGE_TAKEN);
     *ret_message = message;
     return 0;
@@ -210,7 +254,8 @@ int naru_ack(struct naru_endpoint *endpoint, struct naru_message *message)
     if (endpoint->transport->take)
         result = endpoint->transport->ack(endpoint, message);
     else
-        nr_message_buffer_put(endpoint, message->data, message->internal[2]);
+        nr_message_buffer_put(endpoint, nr_message_return(endpoint, message->data),
+                              message->internal[2]);
     nr_message_forget(message);
     return nr_core_leave(endpoint, result);
 }
@@ -232,6 +277,8 @@ int naru_requeue(struct naru_endpoint *endpoint, struct naru_message *message)
         kept.known |= NARU_KNOWS_DELIVERIES;
         kept.internal[0] = 0;
         result = nr_kept_push(endpoint, &kept, true);
+        if (result == 0)
+            nr_message_return(endpoint, message->data);
     }
     if (result < 0)
         return nr_core_failed(endpoint, result);

@@ -44,6 +44,9 @@ void nr_endpoint_free(struct naru_endpoint *endpoint)
         free(endpoint->kept);
         endpoint->kept = next;
     }
+    while (endpoint->lent_count)
+        free(endpoint->lent[--endpoint->lent_count]);
+    free(endpoint->lent);
     nr_interrupt_deinit(&endpoint->interrupt);
     nr_os_close(&endpoint->ready_fd[0]);
     nr_os_close(&endpoint->ready_fd[1]);

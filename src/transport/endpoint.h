@@ -132,6 +132,8 @@ struct naru_endpoint {
     int kept_count;       /* also read without the lock */
     void *spare;          /* one receive buffer for naru_take, of spare_bytes */
     size_t spare_bytes;
+    void **lent;          /* memory of loans and takes that core lent and that is still out */
+    unsigned lent_count, lent_room;
     int ready_fd[2];      /* naru_fd, naru_send_fd: epoll; -1 until asked for */
     int kept_fd;          /* eventfd in ready_fd[0]: something is kept */
 
