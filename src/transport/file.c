@@ -239,7 +239,7 @@ static int nr_file_find(const struct nr_request *request)
     }
     return nr_fail(fd == -EISDIR ? -EBADMSG : fd, "can't open the journal %s: %s%s", path,
                    nr_error_name(fd),
-                   fd == -EROFS || fd == -EACCES ? "; receivers, too, must be allowed to write it"
+                   fd == -EROFS || fd == -EACCES ? "; all who use it must be allowed to write it: its maker's file_mode"
                    : fd == -ENOENT ? "; the other side, or options.create, makes it"
                                    : "");
 }

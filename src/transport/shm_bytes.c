@@ -180,8 +180,8 @@ static void nr_shm_bytes_describe(struct nr_shm *shm, const struct nr_byte_recor
     message->size_bytes = record->size_bytes;
     message->type = record->type;
     message->flags = record->is_redelivered ? NARU_REDELIVERED : 0;
-    message->deliveries = record->is_redelivered ? 2 : 1;
-    message->known = NARU_KNOWS_TYPE | NARU_KNOWS_DELIVERIES;
+    message->deliveries = record->is_redelivered ? 2 : 1; /* or more: the ring does not count them */
+    message->known = NARU_KNOWS_TYPE | (record->is_redelivered ? 0 : NARU_KNOWS_DELIVERIES);
     nr_byte_taking(&shm->in, record);
 }
 

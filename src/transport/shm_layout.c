@@ -106,7 +106,7 @@ int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *re
                        options->capacity_messages, NR_SHM_SLOTS_MOST);
     if (kind != NR_SHM_SLOTS && (options->when_full == NARU_DROP_NEWEST ||
                                  options->when_full == NARU_OVERWRITE_OLDEST))
-        return nr_fail(-EOPNOTSUPP, "%s: a one-to-one channel blocks or fails when it is full; leave "
+        return nr_fail(-EOPNOTSUPP, "%s: when_full: a one-to-one channel blocks or fails; leave "
                                     "one_to_one to drop or overwrite",
                        request->text);
     *header = (struct nr_shm_header){
