@@ -159,7 +159,7 @@ static void nr_death_send_into_the_void(struct nr_channel *channel, struct naru_
             return;
         }
         nr_death_check_told(channel, result);
-        nr_death_check_told(channel, naru_send(sender, nr_case_room, size_bytes, 0));
+        nr_death_check_told(channel, naru_send(sender, nr_case_room, size_bytes, NARU_MILLISECOND));
         return;
     }
     nr_check(!(channel->row->has & (NR_TELLS_SENDER | NR_FILLS)), "it was never told");
