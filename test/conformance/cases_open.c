@@ -72,6 +72,20 @@ static void nr_open_both(struct nr_channel *channel)
     naru_close(ends[1]);
 }
 
+/* -EBUSY names who is there; when that one has gone, or died, the place is free. */
+static void nr_open_second_receiver(struct nr_channel *channel)
+{
+    struct naru_endpoint *second = NULL;
+    char pid[16];
+
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    nr_channel_open(channel, NARU_RECEIVER);
+    nr_check_fails(nr_channel_try(channel, NARU_RECEIVER, NULL, &second), -EBUSY, pid);
+    nr_channel_close_end(channel, NR_RECEIVER_END);
+    nr_check_ok(nr_channel_try(channel, NARU_RECEIVER, NULL, &second));
+    naru_close(second);
+}
+
 static bool nr_open_can_pair(const char *scheme)
 {
     const struct naru_transport_row *row;
@@ -538,7 +552,8 @@ const struct nr_case nr_open_cases[] = {
     {.name = "the wrong role", .body = nr_open_wrong_role, .lacks = NR_PAIR},
     {.name = "both roles are refused", .body = nr_open_not_both, .lacks = NR_PAIR | NR_BOTH},
     {.name = "both roles", .body = nr_open_both, .needs = NR_BOTH | NR_BUFFERS,
-     .lacks = NR_CREATES_FIRST},
+     .lacks = NR_CREATES_FIRST | NR_ONE_RECEIVER},
+    {.name = "a second receiver", .body = nr_open_second_receiver, .needs = NR_ONE_RECEIVER},
     {.name = "a pair, or why not", .body = nr_open_pair, .lacks = NR_PAIR},
     {.name = "a pair goes both ways", .body = nr_open_pair_both_ways, .needs = NR_PAIR},
     {.name = "create and attach", .body = nr_open_create, .needs = NR_OBJECT},

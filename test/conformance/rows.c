@@ -143,7 +143,7 @@ const struct nr_row nr_rows[] = {
      .large_bytes = NR_MIB, .name_it = nr_rows_name_path},
     {.name = "file at least once", .scheme = "file",
      .has = NR_BUFFERS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_SENDER_FIRST |
-            NR_OBJECT | NR_BOTH | NR_TYPES | NR_FORBIDS | NR_SEND_FD,
+            NR_OBJECT | NR_BOTH | NR_ONE_RECEIVER | NR_TYPES | NR_FORBIDS | NR_SEND_FD,
      .large_bytes = NR_MIB, .options = {.delivery = NARU_AT_LEAST_ONCE},
      .name_it = nr_rows_name_path},
     {.name = "shm at most once", .scheme = "shm",
@@ -158,7 +158,7 @@ const struct nr_row nr_rows[] = {
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB},
      .name_it = nr_rows_name_path},
     {.name = "shm one to one", .scheme = "shm",
-     .has = NR_ONE_TO_ONE | NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_SENDER_FIRST | NR_OBJECT | NR_TYPES |
+     .has = NR_ONE_TO_ONE | NR_ONE_RECEIVER | NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_SENDER_FIRST | NR_OBJECT | NR_TYPES |
             NR_SIZES | NR_ONE_IN_HAND | NR_ENDS | NR_DIES,
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB, .one_to_one = 1},
      .name_it = nr_rows_name_plain},

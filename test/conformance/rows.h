@@ -37,6 +37,7 @@ enum nr_row_has {
     NR_GONE_WITH_NAME = 1 << 23,    /* naru_unlink() ends it for those who have it open, too */
     NR_OTHERS_NAMED = 1 << 25,      /* a pair of a scheme that has names, too */
     NR_ONE_IN_HAND = 1 << 26,       /* one loan and one taken message at a time: -EBUSY */
+    NR_ONE_RECEIVER = 1 << 27,      /* a second one is refused while the first is there */
     NR_FORBIDS = 1 << 24,           /* other users are kept out */
     NR_ONE_TO_ONE = 1 << 22,        /* one thread on each side */
 };
