@@ -107,6 +107,7 @@ static void test_life(const char *uri)
     assert_int_equal(((char *)naru_shm_data(again))[0], 0);
     naru_shm_close(again);
     naru_shm_close(segment);
+    assert_int_equal(naru_shm_unlink(uri), 0);
 }
 
 static void lives_by_name(void **state)
