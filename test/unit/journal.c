@@ -23,7 +23,7 @@ enum { TEST_RECORDS = 6, TEST_IMAGE_MAX = 64 * 1024 };
 static const size_t test_sizes[TEST_RECORDS] = {0, 1, 7, 8, 100, 3};
 
 struct test_image {
-    unsigned char bytes[TEST_IMAGE_MAX];
+    _Alignas(64) unsigned char bytes[TEST_IMAGE_MAX];
     size_t size_bytes;
     size_t ends[TEST_RECORDS + 1]; /* ends[n]: where n records end */
 };
@@ -51,7 +51,7 @@ static void test_load(struct test_image *image)
     close(fd);
     assert_true(size > 0 && size < TEST_IMAGE_MAX);
     image->size_bytes = (size_t)size;
-    size_t end = (size_t)((struct nr_journal_header *)image->bytes)->records_offset;
+    size_t end = (size_t)((struct nr_journal_header *)(void *)image->bytes)->records_offset;
     image->ends[0] = end;
     for (unsigned i = 0; i < TEST_RECORDS; i++)
         image->ends[i + 1] = end += nr_journal_length(test_sizes[i]);
@@ -138,6 +138,11 @@ static int test_life(void)
         assert_int_equal(naru_recv(both, data, sizeof data, &size, 0), -EAGAIN);
     }
     naru_close(both);
+    if (result >= 0) { /* nothing is left after what was appended */
+        static struct test_image after;
+        test_load(&after);
+        assert_int_equal(after.size_bytes, test_control(&after)->tail & ~(uint64_t)7);
+    }
     return result;
 }
 
@@ -307,6 +312,25 @@ static void test_damage_within(void **state)
     }
 }
 
+/* A record that is whole by itself, and follows another one than it says. */
+static void test_unchained(void **state)
+{
+    static struct test_image image;
+    struct nr_journal_record record;
+
+    (void)state;
+    image = test_image;
+    test_control(&image)->boot[0] ^= 1;
+    unsigned char *at = image.bytes + image.ends[TEST_RECORDS - 1];
+    memcpy(&record, at, sizeof record);
+    record.previous ^= 1;
+    record.crc = nr_crc32c(((struct nr_journal_header *)(void *)image.bytes)->salt,
+                           (unsigned char *)&record + 8, sizeof record - 8);
+    memcpy(at, &record, sizeof record);
+    test_store(&image, image.size_bytes);
+    assert_int_equal(test_life(), TEST_RECORDS - 1);
+}
+
 /* A power cut may leave the cursor ahead of the records that were kept. */
 static void test_cursor_ahead(void **state)
 {
@@ -356,6 +380,7 @@ int main(void)
         cmocka_unit_test(test_flip),
         cmocka_unit_test(test_flip_control),
         cmocka_unit_test(test_damage_within),
+        cmocka_unit_test(test_unchained),
         cmocka_unit_test(test_cursor_ahead),
         cmocka_unit_test(test_foreign),
     };
