@@ -4,6 +4,7 @@
  * lock -- mutual exclusion and counting between the threads of one process (never shared memory)
  */
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/single_threaded.h>
 
@@ -46,4 +47,15 @@ static inline uint64_t nr_count_next(uint64_t *counter)
 static inline uint64_t nr_count_get(const uint64_t *counter)
 {
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+/* A flag that several threads look at, and that orders nothing. */
+static inline bool nr_flag_get(const bool *flag)
+{
+    return __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+static inline void nr_flag_set(bool *flag, bool value)
+{
+    if (nr_flag_get(flag) != value)
+        __atomic_store_n(flag, value, __ATOMIC_RELAXED);
 }

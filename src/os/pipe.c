@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/pipe.h"
+#include "os/lock.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -68,11 +69,11 @@ int nr_os_replace(int from, int to)
 /* O_NONBLOCK as the next call needs it, where RWF_NOWAIT does not do. */
 static int nr_os_pipe_mode(struct nr_os_pipe_end *end, bool is_nonblocking)
 {
-    if (!end->lacks_nowait || end->is_nonblocking == is_nonblocking)
+    if (!nr_flag_get(&end->lacks_nowait) || nr_flag_get(&end->is_nonblocking) == is_nonblocking)
         return 0;
     int result = nr_os_nonblocking(end->fd, is_nonblocking);
     if (result == 0)
-        end->is_nonblocking = is_nonblocking;
+        nr_flag_set(&end->is_nonblocking, is_nonblocking);
     return result;
 }
 
@@ -82,12 +83,12 @@ long nr_os_pipe_read_now(struct nr_os_pipe_end *end, const struct iovec *parts, 
         int result = nr_os_pipe_mode(end, true);
         if (result < 0)
             return result;
-        ssize_t size = end->lacks_nowait ? readv(end->fd, parts, count)
+        ssize_t size = nr_flag_get(&end->lacks_nowait) ? readv(end->fd, parts, count)
                                          : preadv2(end->fd, parts, count, -1, RWF_NOWAIT);
         if (size >= 0)
             return size;
-        if (errno == EOPNOTSUPP && !end->lacks_nowait)
-            end->lacks_nowait = true;
+        if (errno == EOPNOTSUPP && !nr_flag_get(&end->lacks_nowait))
+            nr_flag_set(&end->lacks_nowait, true);
         else if (errno != EINTR)
             return -errno;
     }
@@ -117,10 +118,10 @@ long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts,
         int result = nr_os_pipe_mode(end, true);
         if (result < 0)
             return result;
-        int flags = end->lacks_nowait ? 0 : RWF_NOWAIT;
+        int flags = nr_flag_get(&end->lacks_nowait) ? 0 : RWF_NOWAIT;
         long size;
 
-        if (nr_os_pipe_lacks_nosignal) {
+        if (nr_flag_get(&nr_os_pipe_lacks_nosignal)) {
             size = nr_os_pipe_write_masked(end->fd, parts, count, flags);
         } else {
             size = pwritev2(end->fd, parts, count, -1, flags | RWF_NOSIGNAL);
@@ -130,9 +131,9 @@ long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts,
             return size;
         /* Either flag may be what it does not take; O_NONBLOCK serves as well, so that one goes first. */
         if (size == -EOPNOTSUPP && flags)
-            end->lacks_nowait = true;
-        else if (size == -EOPNOTSUPP && !nr_os_pipe_lacks_nosignal)
-            nr_os_pipe_lacks_nosignal = true;
+            nr_flag_set(&end->lacks_nowait, true);
+        else if (size == -EOPNOTSUPP && !nr_flag_get(&nr_os_pipe_lacks_nosignal))
+            nr_flag_set(&nr_os_pipe_lacks_nosignal, true);
         else if (size == -EOPNOTSUPP)
             return size;
     }
@@ -151,7 +152,7 @@ long nr_os_pipe_read_call(struct nr_os_pipe_end *end, const struct iovec *parts,
 bool nr_os_pipe_write_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
                            long *ret_number, long arguments[6])
 {
-    if (nr_os_pipe_lacks_nosignal)
+    if (nr_flag_get(&nr_os_pipe_lacks_nosignal))
         return false;
     nr_os_pipe_mode(end, false);
     *ret_number = SYS_pwritev2;

@@ -75,7 +75,7 @@ void nr_pipe_hello(struct nr_pipe *pipe)
 {
     struct nr_deadline now = nr_deadline_in(0);
 
-    pipe->said_hello = nr_pipe_put_header(pipe, NR_PIPE_HELLO, &now) == 0;
+    nr_flag_set(&pipe->said_hello, nr_pipe_put_header(pipe, NR_PIPE_HELLO, &now) == 0);
 }
 
 static int nr_pipe_send_fragments(struct nr_pipe *pipe, struct nr_pipe_header *header,
@@ -115,11 +115,11 @@ int nr_pipe_send(struct naru_endpoint *endpoint, const struct nr_out *out,
     char gathered[NR_PIPE_FRAGMENT_BYTES];
     struct iovec parts[2] = {{&header, sizeof header}, out->parts[0]};
 
-    if (!pipe->said_hello) {
+    if (!nr_flag_get(&pipe->said_hello)) {
         int result = nr_pipe_put_header(pipe, NR_PIPE_HELLO, deadline);
         if (result < 0)
             return result;
-        pipe->said_hello = true;
+        nr_flag_set(&pipe->said_hello, true);
     }
     if (out->size_bytes > NR_PIPE_FRAGMENT_BYTES)
         return nr_pipe_send_fragments(pipe, &header, out, deadline);
@@ -154,7 +154,7 @@ static void nr_pipe_reopen(struct nr_pipe *pipe)
     pipe->in.lacks_nowait = pipe->in.is_nonblocking = true;
     if (is_in_epoll)
         nr_os_epoll_add(endpoint->ready_fd[0], pipe->in.fd, NR_READABLE);
-    pipe->had_writer = false;
+    nr_flag_set(&pipe->had_writer, false);
 }
 
 /* End of file: nobody can write any more. */
@@ -164,7 +164,7 @@ static int nr_pipe_ended(struct nr_pipe *pipe)
 
     nr_lock_scope(&endpoint->lock);
     unsigned died = nr_assembly_forget(&pipe->assembly);
-    if (pipe->is_pair && !pipe->peer_ended) /* a dying process closes before its pidfd tells of it */
+    if (pipe->is_pair && !nr_flag_get(&pipe->peer_ended)) /* a dying process closes before its pidfd tells of it */
         died = 1;
     if (pipe->is_named)
         nr_pipe_reopen(pipe);
@@ -186,7 +186,7 @@ static int nr_pipe_accept(struct nr_pipe *pipe, struct nr_pipe_packet *packet, s
         return nr_assembly_hello(&pipe->assembly, header->sender, header->pid);
     if (header->kind == NR_PIPE_GOODBYE) {
         nr_assembly_goodbye(&pipe->assembly, header->sender);
-        pipe->peer_ended = pipe->is_pair;
+        nr_flag_set(&pipe->peer_ended, pipe->is_pair);
         return 0;
     }
     size_t direct_bytes = size_bytes < message->capacity_bytes ? size_bytes : message->capacity_bytes;
@@ -270,15 +270,15 @@ static int nr_pipe_await(struct nr_pipe *pipe, long size, struct nr_deadline *de
 
     if (size == -EINTR)
         return nr_endpoint_interrupted(endpoint);
-    if (size == 0 && pipe->had_writer)
+    if (size == 0 && nr_flag_get(&pipe->had_writer))
         return nr_pipe_ended(pipe);
     if (size != 0 && size != -EAGAIN)
         return nr_fail((int)size, "reading from %s: %s", endpoint->uri, nr_error_name((int)size));
-    if (pipe->peer_ended)
+    if (nr_flag_get(&pipe->peer_ended))
         return nr_fail(-EPIPE, "%s: the other side has closed its end", endpoint->uri);
     int result = nr_endpoint_wait(endpoint, pipe->in.fd, NR_READABLE, deadline);
     if (result == 0 && size == 0)
-        pipe->had_writer = nr_pipe_is_hung_up(pipe);
+        nr_flag_set(&pipe->had_writer, nr_pipe_is_hung_up(pipe));
     return result;
 }
 
@@ -289,7 +289,7 @@ int nr_pipe_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_dea
     struct nr_pipe_packet packet;
 
     for (;;) {
-        bool may_block = pipe->had_writer && !pipe->peer_ended &&
+        bool may_block = nr_flag_get(&pipe->had_writer) && !nr_flag_get(&pipe->peer_ended) &&
                          nr_endpoint_blocks_directly(endpoint, deadline);
         long size = nr_pipe_get(pipe, &packet, message, may_block);
         if (size <= 0) {
@@ -298,7 +298,7 @@ int nr_pipe_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_dea
                 return result;
             continue;
         }
-        pipe->had_writer = true;
+        nr_flag_set(&pipe->had_writer, true);
         int result = nr_pipe_check(pipe, &packet, size);
         if (result < 0)
             return result;

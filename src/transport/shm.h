@@ -62,6 +62,7 @@ struct nr_shm {
     uint64_t told;      /* one to one: nr_byte_seat_word() as the receiver was told of it */
     int spin_limit;     /* how long it pays to look again before sleeping */
     unsigned spin_rests;
+    unsigned looks;     /* pair: in vain */
     int32_t pid;
     bool has_watcher;
     struct nr_watcher watcher;

@@ -18,7 +18,7 @@ bool nr_shm_bytes_may_recv(struct nr_shm *shm)
         return true;
     if (shm->kind == NR_SHM_PAIR)
         return __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE);
-    return nr_byte_seat_word(&shm->in) != shm->told;
+    return nr_byte_seat_word(&shm->in) != __atomic_load_n(&shm->told, __ATOMIC_RELAXED);
 }
 
 /* -- ends ---------------------------------------------------------------------------------- */
@@ -40,7 +40,7 @@ static int nr_shm_bytes_peer(struct nr_shm *shm, const struct nr_shm_pause *paus
         return 0;
     if (__atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE))
         return nr_shm_bytes_closed(shm);
-    bool ask = pause->is_prepared || ++shm->spin_rests % NR_SHM_ASK_EVERY == 0;
+    bool ask = pause->is_prepared || ++shm->looks % NR_SHM_ASK_EVERY == 0;
     return ask && nr_endpoint_peer_is_dead(&shm->endpoint) ? nr_shm_bytes_died(shm) : 0;
 }
 
@@ -53,7 +53,7 @@ static int nr_shm_bytes_ended(struct nr_shm *shm, const struct nr_shm_pause *pau
     if (word == told)
         return 0;
     if (tell)
-        shm->told = word;
+        __atomic_store_n(&shm->told, word, __ATOMIC_RELAXED); /* the watcher looks at it */
     return nr_byte_seat_deaths(word) != nr_byte_seat_deaths(told) ? nr_shm_bytes_died(shm)
                                                                   : nr_shm_bytes_closed(shm);
 }

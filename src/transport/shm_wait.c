@@ -62,11 +62,26 @@ static void nr_shm_relax(void)
 #endif
 }
 
+/* Several threads may adapt the limit at once; whichever is last has its way. */
+static int nr_shm_spin_get(const struct nr_shm *shm)
+{
+    return __atomic_load_n(&shm->spin_limit, __ATOMIC_RELAXED);
+}
+
+static void nr_shm_spin_set(struct nr_shm *shm, int limit)
+{
+    __atomic_store_n(&shm->spin_limit, limit, __ATOMIC_RELAXED);
+}
+
 static int nr_shm_spin_limit(struct nr_shm *shm)
 {
-    if (shm->spin_limit == 0) /* it did not pay; see now and then whether that has changed */
-        return ++shm->spin_rests % NR_SHM_SPIN_REST ? 0 : NR_SHM_SPIN_FIRST;
-    return shm->spin_limit < 0 ? 0 : shm->spin_limit;
+    int limit = nr_shm_spin_get(shm);
+
+    if (limit != 0)
+        return limit < 0 ? 0 : limit;
+    /* It did not pay; see now and then whether that has changed. */
+    unsigned rests = __atomic_add_fetch(&shm->spin_rests, 1, __ATOMIC_RELAXED);
+    return rests % NR_SHM_SPIN_REST ? 0 : NR_SHM_SPIN_FIRST;
 }
 
 static int nr_shm_in_the_way(struct nr_shm *shm, uint32_t blocker)
@@ -157,8 +172,8 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
         pause->is_prepared = true;
         return 0;
     }
-    if (shm->spin_limit >= 0)
-        shm->spin_limit /= 2;
+    if (nr_shm_spin_get(shm) > 0)
+        nr_shm_spin_set(shm, nr_shm_spin_get(shm) / 2);
     pause->is_prepared = false;
     int slept = nr_shm_sleep(shm, gate, pause, deadline);
     if (slept == -ETIMEDOUT && result == -EBUSY)
@@ -168,10 +183,12 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
 
 void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause)
 {
-    if (pause->spins <= 1 || shm->spin_limit < 0)
+    int limit = nr_shm_spin_get(shm);
+
+    if (pause->spins <= 1 || limit < 0)
         return;
-    int limit = shm->spin_limit < NR_SHM_SPIN_FIRST ? NR_SHM_SPIN_FIRST : shm->spin_limit * 2;
-    shm->spin_limit = limit < NR_SHM_SPIN_MOST ? limit : NR_SHM_SPIN_MOST;
+    limit = limit < NR_SHM_SPIN_FIRST ? NR_SHM_SPIN_FIRST : limit * 2;
+    nr_shm_spin_set(shm, limit < NR_SHM_SPIN_MOST ? limit : NR_SHM_SPIN_MOST);
 }
 
 /* -- the watcher: naru_fd() ------------------------------------------------------------------- */

@@ -151,8 +151,8 @@ int nr_socket_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_d
     struct nr_socket *s = nr_socket_of(endpoint);
     int result = -EAGAIN;
 
-    if (s->connections_count == 1 && nr_deadline_is_never(deadline) && !in->fds &&
-        nr_os_guard_works())
+    if (nr_deadline_is_never(deadline) && !in->fds && nr_os_guard_works() && /* one thread */
+        s->connections_count == 1)
         result = nr_socket_recv_directly(s, in);
     while (result == -EAGAIN) {
         result = nr_socket_recv_try(s, in);

@@ -299,7 +299,7 @@ static long nr_sysv_unwatch(struct nr_sysv *sysv)
     nr_watcher_stop(&sysv->watcher);
     nr_lock_scope(&sysv->peek_lock);
     long type = sysv->peeked_type;
-    sysv->peeked_type = 0;
+    __atomic_store_n(&sysv->peeked_type, 0, __ATOMIC_RELAXED); /* others look without the lock */
     return type;
 }
 
