@@ -163,6 +163,16 @@ long nr_os_recvmsg_try(int fd, struct msghdr *message, int flags)
     return size < 0 ? -errno : size;
 }
 
+long nr_os_send_try(int fd, const void *data, size_t size_bytes)
+{
+    ssize_t size;
+
+    do
+        size = send(fd, data, size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (size < 0 && errno == EINTR);
+    return size < 0 ? -errno : size;
+}
+
 long nr_os_recv_try(int fd, void *data, size_t size_bytes)
 {
     ssize_t size;

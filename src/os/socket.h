@@ -51,6 +51,7 @@ int nr_os_socket_patience(int fd, int64_t patience_ns);
 /* One attempt each; MSG_NOSIGNAL. */
 long nr_os_sendmsg_try(int fd, const struct msghdr *message);
 long nr_os_recvmsg_try(int fd, struct msghdr *message, int flags);
+long nr_os_send_try(int fd, const void *data, size_t size_bytes);
 long nr_os_recv_try(int fd, void *data, size_t size_bytes);
 
 /* Descriptors as control data. `room` has at least nr_os_fds_room() bytes, aligned for a long. */

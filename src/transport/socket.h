@@ -79,7 +79,7 @@ struct nr_socket_connection {
     uint64_t sent; /* messages, the sequence of the latest */
 
     /* packets: the message whose fragments are coming in */
-    size_t packet_max_bytes;
+    size_t packet_max_bytes, packet_latest_bytes;
     uint8_t *partial;
     size_t partial_bytes, partial_capacity_bytes, partial_total_bytes;
     uint64_t partial_sequence;

@@ -15,7 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NR_PACKET_PARTS = 16 };
+enum {
+    NR_PACKET_PARTS = 16,
+    NR_PACKET_BYTES = 65536, /* payload of the largest packet */
+    /* Up to here a copy in user space costs less than the kernel's handling of a message header. */
+    NR_PACKET_COPY_BYTES = 4096,
+};
 
 struct nr_packet_header {
     uint16_t magic;
@@ -83,17 +88,35 @@ static int nr_packet_broken(struct nr_socket *s, struct nr_socket_connection *c)
     return nr_connection_verdict(s, c->end, c->pid, &c->hello);
 }
 
+/* One attempt at one packet; `bytes` instead of a message header where it is contiguous. */
+struct nr_packet_call {
+    const struct msghdr *message;
+    const void *bytes;
+    size_t bytes_size;
+};
+
+static long nr_packet_try(struct nr_socket *s, const struct nr_socket_connection *c,
+                          const struct nr_packet_call *call, bool directly)
+{
+    const long with_header[6] = {c->fd, (long)call->message, MSG_NOSIGNAL};
+    const long with_bytes[6] = {c->fd, (long)call->bytes, (long)call->bytes_size, MSG_NOSIGNAL};
+
+    if (directly)
+        return call->bytes ? nr_endpoint_call(&s->endpoint, SYS_sendto, with_bytes)
+                           : nr_endpoint_call(&s->endpoint, SYS_sendmsg, with_header);
+    return call->bytes ? nr_os_send_try(c->fd, call->bytes, call->bytes_size)
+                       : nr_os_sendmsg_try(c->fd, call->message);
+}
+
 /* One packet, whole, or nothing. */
 static int nr_packet_put(struct nr_socket *s, struct nr_socket_connection *c,
-                         const struct msghdr *packet, struct nr_deadline *deadline, bool may_wait)
+                         const struct nr_packet_call *call, struct nr_deadline *deadline, bool may_wait)
 {
     struct naru_endpoint *endpoint = &s->endpoint;
+    bool directly = may_wait && nr_deadline_is_never(deadline) && nr_os_guard_works();
 
     for (;;) {
-        bool directly = may_wait && nr_deadline_is_never(deadline) && nr_os_guard_works();
-        const long arguments[6] = {c->fd, (long)packet, MSG_NOSIGNAL};
-        long size = directly ? nr_endpoint_call(endpoint, SYS_sendmsg, arguments)
-                             : nr_os_sendmsg_try(c->fd, packet);
+        long size = nr_packet_try(s, c, call, directly);
         int result = (int)size;
         if (size >= 0)
             return 0;
@@ -128,6 +151,7 @@ static int nr_packet_send_large(struct nr_socket *s, struct nr_socket_connection
     void *room = room_bytes ? malloc(room_bytes) : NULL;
     struct iovec parts[2] = {{&header, sizeof header}, {room, 0}};
     struct msghdr packet = {.msg_iov = parts, .msg_iovlen = 2};
+    struct nr_packet_call call = {.message = &packet};
     size_t offset = 0;
 
     if (room_bytes && !room)
@@ -148,7 +172,7 @@ static int nr_packet_send_large(struct nr_socket *s, struct nr_socket_connection
         else
             parts[1].iov_base = (char *)out->parts[0].iov_base + offset;
         header.offset_bytes = (uint32_t)offset;
-        result = nr_packet_put(s, c, &packet, deadline, may_wait || offset > 0);
+        result = nr_packet_put(s, c, &call, deadline, may_wait || offset > 0);
         packet.msg_control = NULL;
         packet.msg_controllen = 0;
         offset += parts[1].iov_len;
@@ -163,22 +187,34 @@ static int nr_packet_send_large(struct nr_socket *s, struct nr_socket_connection
 static int nr_packet_send(struct nr_socket *s, struct nr_socket_connection *c, const struct nr_out *out,
                           struct nr_deadline *deadline, bool may_wait)
 {
-    struct nr_packet_header header = {
-        .magic = NR_SOCKET_FRAME_MAGIC,
-        .kind = NR_SOCKET_MESSAGE,
-        .total_bytes = (uint32_t)out->size_bytes,
-        .type = out->type,
-    };
+    struct {
+        struct nr_packet_header header;
+        char payload[NR_PACKET_COPY_BYTES];
+    } whole;
+    struct nr_packet_header *header = &whole.header;
     struct iovec parts[1 + NR_PACKET_PARTS];
     struct msghdr packet = {.msg_iov = parts, .msg_iovlen = 1 + (size_t)out->parts_count};
+    struct nr_packet_call call = {.message = &packet};
 
     if (out->size_bytes > c->packet_max_bytes || out->parts_count > NR_PACKET_PARTS || out->fds_count)
         return nr_packet_send_large(s, c, out, deadline, may_wait);
-    header.sequence = nr_count_next(&c->sent) + 1;
-    parts[0] = (struct iovec){&header, sizeof header};
+    *header = (struct nr_packet_header){
+        .magic = NR_SOCKET_FRAME_MAGIC,
+        .kind = NR_SOCKET_MESSAGE,
+        .total_bytes = (uint32_t)out->size_bytes,
+        .sequence = nr_count_next(&c->sent) + 1,
+        .type = out->type,
+    };
+    if (out->size_bytes <= sizeof whole.payload) {
+        nr_out_copy(out, 0, whole.payload, out->size_bytes);
+        call.bytes = &whole;
+        call.bytes_size = sizeof *header + out->size_bytes;
+        return nr_packet_put(s, c, &call, deadline, may_wait);
+    }
+    parts[0] = (struct iovec){header, sizeof *header};
     for (int i = 0; i < out->parts_count; i++)
         parts[1 + i] = out->parts[i];
-    return nr_packet_put(s, c, &packet, deadline, may_wait);
+    return nr_packet_put(s, c, &call, deadline, may_wait);
 }
 
 /* -- receiving ----------------------------------------------------------------------------- */
@@ -309,6 +345,74 @@ static long nr_packet_get(struct nr_socket *s, struct nr_socket_connection *c, s
     return size;
 }
 
+/* What a read has brought. */
+struct nr_packet {
+    struct nr_packet_header header;
+    struct iovec pieces[2]; /* the payload */
+    size_t payload_bytes;
+    bool is_cut;
+    int fds[NR_OS_FDS_MAX];
+    size_t fds_count;
+    bool fds_cut;
+};
+
+/* Large packets go straight to the user's room, what does not fit there behind it. */
+static long nr_packet_read_scattered(struct nr_socket *s, struct nr_socket_connection *c,
+                                     struct nr_in *in, bool directly, struct nr_packet *packet)
+{
+    char control[NR_OS_FDS_ROOM_BYTES] __attribute__((aligned(sizeof(long))));
+    size_t capacity = in->message->capacity_bytes;
+    size_t room = capacity < NR_PACKET_BYTES ? capacity : NR_PACKET_BYTES;
+    struct iovec parts[3] = {
+        {&packet->header, sizeof packet->header},
+        {in->message->data, room},
+        {s->overflow, NR_PACKET_BYTES},
+    };
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
+
+    if (in->fds) {
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+    }
+    long size = nr_packet_get(s, c, &message, directly);
+    if (size <= 0)
+        return size;
+    if (in->fds)
+        packet->fds_cut = nr_os_fds_detach(&message, packet->fds, NR_OS_FDS_MAX, &packet->fds_count);
+    size_t came = size < (long)sizeof packet->header ? 0 : (size_t)size - sizeof packet->header;
+    packet->payload_bytes = came;
+    packet->pieces[0] = (struct iovec){in->message->data, came < room ? came : room};
+    packet->pieces[1] = (struct iovec){s->overflow, came - packet->pieces[0].iov_len};
+    packet->is_cut = message.msg_flags & MSG_TRUNC;
+    return size;
+}
+
+/* Small ones through our own memory: a plain receive is the cheaper call. */
+static long nr_packet_read(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
+                           bool directly, struct nr_packet *packet)
+{
+    const size_t room = sizeof packet->header + NR_PACKET_BYTES + 1;
+    const long arguments[6] = {c->fd, (long)s->overflow, (long)room};
+    long size;
+
+    packet->fds_count = 0;
+    packet->fds_cut = false;
+    if (in->fds || c->packet_latest_bytes > NR_PACKET_COPY_BYTES)
+        return nr_packet_read_scattered(s, c, in, directly, packet);
+    do
+        size = directly ? nr_endpoint_call(&s->endpoint, SYS_recvfrom, arguments)
+                        : nr_os_recv_try(c->fd, s->overflow, room);
+    while (size == -ECONNRESET);
+    if (size < (long)sizeof packet->header)
+        return size;
+    memcpy(&packet->header, s->overflow, sizeof packet->header);
+    packet->payload_bytes = (size_t)size - sizeof packet->header;
+    packet->pieces[0] = (struct iovec){s->overflow + sizeof packet->header, packet->payload_bytes};
+    packet->pieces[1] = (struct iovec){s->overflow, 0};
+    packet->is_cut = size == (long)room;
+    return size;
+}
+
 static void nr_packet_describe(struct nr_socket *s, const struct nr_socket_connection *c,
                                const struct nr_packet_header *header, struct naru_message *message)
 {
@@ -348,69 +452,78 @@ static bool nr_packet_is_whole(const struct nr_socket_connection *c)
     return c->partial && c->partial_bytes == c->partial_total_bytes;
 }
 
+/* The usual packet: a whole message that fits. */
+static bool nr_packet_is_simple(const struct nr_socket *s, const struct nr_socket_connection *c,
+                                const struct nr_in *in, const struct nr_packet *packet)
+{
+    const struct nr_packet_header *header = &packet->header;
+
+    return header->magic == NR_SOCKET_FRAME_MAGIC && header->kind == NR_SOCKET_MESSAGE &&
+           c->is_greeted && packet->payload_bytes == header->total_bytes && header->offset_bytes == 0 &&
+           packet->payload_bytes <= in->message->capacity_bytes && packet->fds_count == 0 &&
+           !packet->fds_cut && packet->payload_bytes <= s->endpoint.options.message_size_max_bytes;
+}
+
+/* Any other. 0: go on reading. */
+static int nr_packet_accept(struct nr_socket *s, struct nr_socket_connection *c,
+                            struct nr_packet *packet, bool has_header)
+{
+    const struct nr_packet_header *header = &packet->header;
+    int result;
+
+    if (!has_header || header->magic != NR_SOCKET_FRAME_MAGIC || packet->is_cut ||
+        header->total_bytes > s->endpoint.options.message_size_max_bytes)
+        result = nr_packet_over(s, c, NR_SOCKET_DAMAGED);
+    else if (header->kind != NR_SOCKET_MESSAGE)
+        result = nr_packet_control(s, c, header, packet->pieces);
+    else if (!c->is_greeted)
+        result = nr_packet_over(s, c, NR_SOCKET_DAMAGED);
+    else
+        result = nr_packet_add(s, c, header, packet->pieces);
+    bool keeps = result == 0 && header->kind == NR_SOCKET_MESSAGE && header->offset_bytes == 0;
+    for (size_t i = 0; i < packet->fds_count; i++) {
+        if (keeps)
+            c->partial_fds[c->partial_fds_count++] = packet->fds[i];
+        else
+            nr_os_close(&packet->fds[i]);
+    }
+    c->partial_cut |= keeps && packet->fds_cut;
+    return result;
+}
+
 static int nr_packet_take(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
                           bool directly)
 {
-    char control[NR_OS_FDS_ROOM_BYTES] __attribute__((aligned(sizeof(long))));
     struct naru_message *message = in->message;
-    size_t max_bytes = s->endpoint.options.message_size_max_bytes;
+    struct nr_packet packet;
 
-    if (!s->overflow && !(s->overflow = malloc(65536)))
+    if (!s->overflow && !(s->overflow = malloc(sizeof packet.header + NR_PACKET_BYTES + 1)))
         return nr_fail(-ENOMEM, "no memory to receive on %s", s->endpoint.uri);
     while (c->end == NR_SOCKET_OPEN) {
-        struct nr_packet_header header;
-        size_t room = message->capacity_bytes < 65536 ? message->capacity_bytes : 65536;
-        struct iovec parts[3] = {{&header, sizeof header}, {message->data, room}, {s->overflow, 65536}};
-        struct msghdr packet = {.msg_iov = parts, .msg_iovlen = 3};
-        if (in->fds) {
-            int result = nr_packet_look_ahead(c, message);
-            if (result < 0)
-                return result;
-            packet.msg_control = control;
-            packet.msg_controllen = sizeof control;
-        }
-        long size = nr_packet_get(s, c, &packet, directly && !in->fds);
+        int result = in->fds ? nr_packet_look_ahead(c, message) : 0;
+        if (result < 0)
+            return result;
+        long size = nr_packet_read(s, c, in, directly, &packet);
         if (size == -EAGAIN || size == -EINTR)
             return (int)size;
         if (size == 0 || size == -ENOTCONN || size == -EPIPE)
             return nr_packet_over(s, c, NR_SOCKET_DIED);
         if (size < 0)
             return nr_fail((int)size, "receiving on %s: %s", s->endpoint.uri, nr_error_name((int)size));
-        size_t came = (size_t)size - sizeof header;
-        if (size >= (long)sizeof header && header.kind == NR_SOCKET_MESSAGE && c->is_greeted && !in->fds &&
-            header.magic == NR_SOCKET_FRAME_MAGIC && came == header.total_bytes && came <= room &&
-            came <= max_bytes) { /* the usual: it is whole, and where it has to be */
-            nr_packet_describe(s, c, &header, message);
-            message->size_bytes = came;
+        bool has_header = size >= (long)sizeof packet.header;
+        c->packet_latest_bytes = (size_t)size;
+        if (has_header && nr_packet_is_simple(s, c, in, &packet)) {
+            nr_packet_describe(s, c, &packet.header, message);
+            message->size_bytes = packet.payload_bytes;
+            if (packet.payload_bytes && packet.pieces[0].iov_base != message->data)
+                memcpy(message->data, packet.pieces[0].iov_base, packet.payload_bytes);
             return 0;
         }
-        size_t fds_count = 0;
-        int fds[NR_OS_FDS_MAX];
-        bool cut = in->fds && nr_os_fds_detach(&packet, fds, NR_OS_FDS_MAX, &fds_count);
-        struct iovec pieces[2] = {{message->data, came < room ? came : room}, {s->overflow, 0}};
-        pieces[1].iov_len = came - pieces[0].iov_len;
-        int result;
-        if (size < (long)sizeof header || header.magic != NR_SOCKET_FRAME_MAGIC ||
-            (packet.msg_flags & MSG_TRUNC) || header.total_bytes > max_bytes)
-            result = nr_packet_over(s, c, NR_SOCKET_DAMAGED);
-        else if (header.kind != NR_SOCKET_MESSAGE)
-            result = nr_packet_control(s, c, &header, pieces);
-        else if (!c->is_greeted)
-            result = nr_packet_over(s, c, NR_SOCKET_DAMAGED);
-        else
-            result = nr_packet_add(s, c, &header, pieces);
-        bool keeps_fds = result == 0 && header.kind == NR_SOCKET_MESSAGE && header.offset_bytes == 0;
-        for (size_t i = 0; i < fds_count; i++) {
-            if (keeps_fds)
-                c->partial_fds[c->partial_fds_count++] = fds[i];
-            else
-                nr_os_close(&fds[i]);
-        }
-        c->partial_cut |= keeps_fds && cut;
+        result = nr_packet_accept(s, c, &packet, has_header);
         if (result < 0)
             return result;
         if (nr_packet_is_whole(c)) {
-            nr_packet_describe(s, c, &header, message);
+            nr_packet_describe(s, c, &packet.header, message);
             return nr_packet_complete(c, in);
         }
     }
