@@ -107,20 +107,35 @@ static int nr_socket_recv_try(struct nr_socket *s, struct nr_in *in)
     return result == -EAGAIN ? nr_socket_told(s) : result;
 }
 
+/* The only connection, if it has not been put into epoll; pinned. */
+static struct nr_socket_connection *nr_socket_only(struct nr_socket *s)
+{
+    nr_lock_scope(&s->lock);
+    if (s->listen_fd < 0) {
+        if (nr_socket_is_stream(s) && !__libc_single_threaded)
+            nr_socket_need_wake(s);
+    } else if (s->connections_count != 1 || s->connections[0]->is_enrolled) {
+        return NULL;
+    } else if (s->is_accept_paused) {
+        nr_connection_enroll_all(s);
+        return NULL;
+    }
+    nr_connection_pin(s->connections[0]);
+    return s->connections[0];
+}
+
 static int nr_socket_await_message(struct nr_socket *s, struct nr_deadline *deadline)
 {
-    if (s->listen_fd >= 0)
+    struct nr_socket_connection *c = nr_socket_only(s);
+
+    if (!c)
         return nr_socket_wait_listener(s, s->epoll_fd, deadline);
-    if (nr_socket_is_stream(s) && !__libc_single_threaded) {
-        nr_lock_scope(&s->lock);
-        nr_socket_need_wake(s);
-    }
-    struct nr_socket_connection *c = s->connections[0];
-    int result = nr_connection_wait(s, c, NR_READABLE, s->wake_fd, deadline);
-    if (result != -EOWNERDEAD)
-        return result;
-    c->process_died = true; /* and there may be a last message */
-    return 0;
+    int result = nr_connection_wait(s, c, NR_READABLE, s->listen_fd >= 0 ? s->epoll_fd : s->wake_fd,
+                                    deadline);
+    if (result == -EOWNERDEAD)
+        c->process_died = true; /* and there may be a last message */
+    nr_connection_unpin(s, c);
+    return result == -EOWNERDEAD ? 0 : result;
 }
 
 /* 0: received. -EAGAIN: look around. */
@@ -258,18 +273,26 @@ static int nr_socket_deal(struct nr_socket *s, const struct nr_out *out, struct 
 
 static int nr_socket_await_room(struct nr_socket *s, bool has_receivers, struct nr_deadline *deadline)
 {
-    int fd = s->epoll_fd; /* a newcomer */
+    int fd = s->epoll_fd, result; /* a newcomer */
 
     if (nr_deadline_is_now(deadline))
         return -EAGAIN;
-    if (has_receivers) {
-        nr_lock_scope(&s->lock);
-        int result = nr_socket_need_out_epoll(s);
-        if (result < 0)
-            return result;
-        fd = s->out_epoll_fd;
+    struct nr_socket_connection *c = nr_socket_only(s);
+    if (c) {
+        result = nr_connection_wait(s, c, has_receivers ? NR_WRITABLE : NR_READABLE, fd, deadline);
+        if (result == -EOWNERDEAD) {
+            c->process_died = true;
+            result = 0;
+        }
+        nr_connection_unpin(s, c);
+    } else {
+        nr_lock_take(&s->lock);
+        result = has_receivers ? nr_socket_need_out_epoll(s) : 0;
+        fd = has_receivers ? s->out_epoll_fd : s->epoll_fd;
+        nr_lock_give(&s->lock);
+        if (result == 0)
+            result = nr_socket_wait_listener(s, fd, deadline);
     }
-    int result = nr_socket_wait_listener(s, fd, deadline);
     nr_lock_scope(&s->lock);
     s->until_service = 0;
     return result;

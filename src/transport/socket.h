@@ -68,6 +68,7 @@ struct nr_socket_connection {
     uid_t uid;
     bool knows_pid, knows_uid;
     bool is_greeted, may_read, process_died;
+    bool is_enrolled; /* in epoll_fd */
     bool is_gone; /* taken off the list, kept for those who pin it */
     enum nr_socket_end end;
     struct nr_socket_hello hello; /* theirs */
@@ -164,7 +165,11 @@ int nr_connection_new(struct nr_socket *s, int fd, struct nr_socket_connection *
 void nr_connection_free(struct nr_socket_connection *c);
 void nr_connection_pin(struct nr_socket_connection *c);
 void nr_connection_unpin(struct nr_socket *s, struct nr_socket_connection *c);
-int nr_connection_join(struct nr_socket *s, struct nr_socket_connection *c); /* list and epoll */
+int nr_connection_join(struct nr_socket *s, struct nr_socket_connection *c);
+
+/* A socket in an epoll set costs a callback for each packet, a tenth of a small message. So the only
+   connection of an endpoint is not put there until someone has to wait for more than it. */
+int nr_connection_enroll_all(struct nr_socket *s);
 /* c->end was set: a listener forgets it, an attached endpoint keeps it and ends with it. */
 void nr_connection_retire(struct nr_socket *s, struct nr_socket_connection *c);
 

@@ -74,6 +74,31 @@ static void *nr_connection_tag_death(struct nr_socket_connection *c)
     return (void *)((uintptr_t)c | 1);
 }
 
+static int nr_connection_enroll(struct nr_socket *s, struct nr_socket_connection *c)
+{
+    int result = nr_os_epoll_watch(s->epoll_fd, c->fd, NR_READABLE, c);
+
+    if (result == 0 && c->pidfd >= 0)
+        result = nr_os_epoll_watch(s->epoll_fd, c->pidfd, NR_READABLE, nr_connection_tag_death(c));
+    if (result < 0) {
+        nr_os_epoll_remove(s->epoll_fd, c->fd);
+        return nr_fail(result, "%s: can't watch one more connection: %s", s->endpoint.uri,
+                       nr_error_name(result));
+    }
+    c->is_enrolled = true;
+    return 0;
+}
+
+int nr_connection_enroll_all(struct nr_socket *s)
+{
+    int result = 0;
+
+    for (unsigned i = 0; i < s->connections_count && result == 0 && s->epoll_fd >= 0; i++)
+        if (!s->connections[i]->is_enrolled)
+            result = nr_connection_enroll(s, s->connections[i]);
+    return result;
+}
+
 int nr_connection_join(struct nr_socket *s, struct nr_socket_connection *c)
 {
     if (s->connections_count == s->connections_capacity) {
@@ -84,16 +109,13 @@ int nr_connection_join(struct nr_socket *s, struct nr_socket_connection *c)
         s->connections = grown;
         s->connections_capacity = capacity;
     }
-    int result = 0;
-    if (s->epoll_fd >= 0)
-        result = nr_os_epoll_watch(s->epoll_fd, c->fd, NR_READABLE, c);
-    if (result == 0 && s->epoll_fd >= 0 && c->pidfd >= 0)
-        result = nr_os_epoll_watch(s->epoll_fd, c->pidfd, NR_READABLE, nr_connection_tag_death(c));
-    if (result < 0)
-        return nr_fail(result, "%s: can't watch one more connection: %s", s->endpoint.uri,
-                       nr_error_name(result));
     s->connections[s->connections_count++] = c;
-    return 0;
+    if (s->connections_count < 2 && !s->is_watched)
+        return 0;
+    int result = nr_connection_enroll_all(s);
+    if (result < 0)
+        s->connections_count--;
+    return result;
 }
 
 /* A forked child may have copies of the descriptors, so closing alone would not take them out of epoll.
@@ -115,7 +137,7 @@ void nr_connection_retire(struct nr_socket *s, struct nr_socket_connection *c)
                     (s->connections_count - i) * sizeof *s->connections);
             break;
         }
-    if (s->epoll_fd >= 0) {
+    if (c->is_enrolled) {
         nr_os_epoll_remove(s->epoll_fd, c->fd);
         if (c->pidfd >= 0)
             nr_os_epoll_remove(s->epoll_fd, c->pidfd);

@@ -165,6 +165,7 @@ void nr_socket_service(struct nr_socket *s)
         nr_socket_accept(s);
     for (unsigned i = s->connections_count; i-- > 0;) { /* backwards: one may be taken off */
         struct nr_socket_connection *c = s->connections[i];
+        c->may_read |= !c->is_enrolled;
         if (c->may_read && (!c->is_greeted || s->endpoint.role == NARU_SENDER))
             nr_socket_progress(s, c);
     }
@@ -226,12 +227,6 @@ int nr_socket_need_epoll(struct nr_socket *s)
     int result = s->listen_fd >= 0 ? nr_os_epoll_watch(fd, s->listen_fd, NR_READABLE, s) : 0;
     if (result == 0 && s->wake_fd >= 0)
         result = nr_os_epoll_watch(fd, s->wake_fd, NR_READABLE, &s->wake_fd);
-    for (unsigned i = 0; i < s->connections_count && result == 0; i++) {
-        struct nr_socket_connection *c = s->connections[i];
-        result = nr_os_epoll_watch(fd, c->fd, NR_READABLE, c);
-        if (result == 0 && c->pidfd >= 0)
-            result = nr_os_epoll_watch(fd, c->pidfd, NR_READABLE, c);
-    }
     return result < 0 ? nr_socket_no_descriptor(s, result) : 0;
 }
 

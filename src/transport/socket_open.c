@@ -332,6 +332,9 @@ static int nr_socket_descriptor(struct naru_endpoint *endpoint, unsigned *events
     if (result < 0)
         return result;
     s->is_watched = true;
+    result = nr_connection_enroll_all(s);
+    if (result < 0)
+        return result;
     nr_socket_tell_buffered(s);
     *events = NR_READABLE;
     return sends ? s->out_epoll_fd : s->epoll_fd;

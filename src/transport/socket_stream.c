@@ -647,7 +647,7 @@ static int nr_stream_transact(struct nr_socket *s, struct nr_socket_connection *
 
 /* The raw frame path: a small message, nobody to take turns with, all the time there is. One call. */
 static int nr_stream_send_raw(struct nr_socket *s, struct nr_socket_connection *c,
-                              const struct nr_out *out, struct nr_deadline *deadline)
+                              const struct nr_out *out, struct nr_deadline *deadline, bool may_wait)
 {
     struct {
         struct nr_stream_header header;
@@ -663,16 +663,17 @@ static int nr_stream_send_raw(struct nr_socket *s, struct nr_socket_connection *
     nr_out_copy(out, 0, whole.payload, out->size_bytes);
     size_t bytes = sizeof whole.header + out->size_bytes;
     const long arguments[6] = {c->fd, (long)&whole, (long)bytes, MSG_NOSIGNAL};
-    long size = nr_endpoint_call(&s->endpoint, SYS_sendto, arguments);
+    long size = may_wait ? nr_endpoint_call(&s->endpoint, SYS_sendto, arguments)
+                         : nr_os_send_try(c->fd, &whole, bytes);
     if (size == -EINTR) {
         int result = nr_endpoint_interrupted(&s->endpoint);
-        return result < 0 ? result : nr_stream_transact(s, c, out, deadline, true);
+        return result < 0 ? result : nr_stream_transact(s, c, out, deadline, may_wait);
     }
     if (size < 0 && size != -EAGAIN)
         return nr_stream_broken(s, c);
     size_t sent = size < 0 ? 0 : (size_t)size;
     if (sent == 0)
-        return nr_stream_transact(s, c, out, deadline, true);
+        return may_wait ? nr_stream_transact(s, c, out, deadline, true) : -EAGAIN;
     c->sent++;
     return sent == bytes ? 0 : nr_stream_finish_raw(s, c, out, deadline, sent);
 }
@@ -682,10 +683,10 @@ static int nr_stream_send(struct nr_socket *s, struct nr_socket_connection *c, c
 {
     int result;
 
-    if (s->endpoint.options.acknowledge == NARU_UNACKNOWLEDGED && may_wait && !out->type &&
+    if (s->endpoint.options.acknowledge == NARU_UNACKNOWLEDGED && !out->type &&
         out->size_bytes <= NR_STREAM_COPY_BYTES && !nr_stream_has_rest(c) &&
         nr_deadline_is_never(deadline) && nr_os_guard_works())
-        return nr_stream_send_raw(s, c, out, deadline);
+        return nr_stream_send_raw(s, c, out, deadline, may_wait);
 
     if (s->endpoint.options.acknowledge != NARU_UNACKNOWLEDGED && nr_deadline_is_now(deadline))
         return nr_fail(-EAGAIN, "%s: an acknowledgement takes a round trip; give a time-out, or open with "
