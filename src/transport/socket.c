@@ -8,7 +8,7 @@
  * Waiting    An endpoint with one connection sleeps in recvmsg or sendmsg itself: one system call a message.
  *            A listener has to notice newcomers too, so that sleep is short (NR_SOCKET_PATIENCE_NS); when
  *            nothing came, the wait goes on in poll over everything, which costs nothing while idle. So a
- *            newcomer waits at most that long, and while messages stream it is seen every 16 of them.
+ *            newcomer waits at most that long, and while messages stream it is seen every 64 of them.
  * Ends       Attached: when the listener is gone, all calls say so for good. Listening: receiving tells once
  *            when all that were there have left (-EPIPE, or -EOWNERDEAD if one of them died), then waits
  *            for the next; sending tells once of a receiver that died.

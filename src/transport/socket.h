@@ -24,7 +24,7 @@ enum {
     NR_SOCKET_VERSION = 1,
     NR_SOCKET_FRAME_MAGIC = 0x4e53,
     NR_SOCKET_PATIENCE_NS = 20 * 1000 * 1000, /* how long a direct call sleeps before it looks around */
-    NR_SOCKET_SERVICE_EVERY = 16,             /* messages between two looks at the listener */
+    NR_SOCKET_SERVICE_EVERY = 64,             /* messages between two looks at the listener */
     NR_SOCKET_SERVICE_NS = 1000 * 1000,       /* ... or this time, for those who send rarely */
     NR_SOCKET_GREETING_NS = 200 * 1000 * 1000, /* an open waits this long for the listener's hello */
     NR_SOCKET_UNGREETED_MAX = 128,            /* silent connections a listener keeps */

@@ -459,6 +459,52 @@ struct hello {
     uint32_t pid, zero;
 };
 
+/* The receiver does not deliver before it is told that the sender has its acknowledgement. */
+static void test_acknowledged_is_not_yet_delivered(void **state)
+{
+    struct hello hello = {
+        .length = 32,
+        .kind = 1,
+        .frame_magic = 0x4e53,
+        .magic = "naru-io",
+        .version = 1,
+        .role = NARU_SENDER,
+        .pattern = NARU_QUEUE,
+    };
+    struct {
+        struct hello hello;
+        char message[4];
+    } answer;
+    struct hello frame = hello;
+    int got = 0;
+    (void)state;
+    struct naru_endpoint *receiver = test_open(NARU_RECEIVER);
+    int fd = test_socket(test_port, 0);
+    assert_int_equal(send(fd, &hello, sizeof hello, 0), sizeof hello);
+    for (int number = 1; number <= 2; number++) {
+        frame.length = 4;
+        frame.kind = 2; /* MESSAGE */
+        frame.flags = 1 | 2; /* WANTS_ACK, NEEDS_GO */
+        frame.sequence = (uint64_t)number;
+        assert_int_equal(send(fd, &frame, 16, 0), 16);
+        assert_int_equal(send(fd, &number, 4, 0), 4);
+        assert_int_equal(naru_recv(receiver, &got, sizeof got, NULL, 50 * NARU_MILLISECOND), -ETIMEDOUT);
+        if (number == 1)
+            assert_int_equal(recv(fd, &answer, sizeof hello, MSG_WAITALL), sizeof hello);
+        assert_int_equal(recv(fd, &answer, 16, MSG_WAITALL), 16);
+        assert_int_equal(answer.hello.kind, 4); /* ACKNOWLEDGE */
+        assert_int_equal(answer.hello.sequence, number);
+        frame.length = frame.flags = 0;
+        frame.kind = number == 1 ? 6 : 5; /* CANCEL, GO */
+        assert_int_equal(send(fd, &frame, 16, 0), 16);
+    }
+    assert_int_equal(naru_recv(receiver, &got, sizeof got, NULL, NARU_SECOND), 0);
+    assert_int_equal(got, 2);
+    close(fd);
+    assert_int_equal(naru_recv(receiver, &got, sizeof got, NULL, NARU_SECOND), -EOWNERDEAD);
+    naru_close(receiver);
+}
+
 static void fuzz(void *context)
 {
     const struct hello hello = {
@@ -594,6 +640,7 @@ int main(void)
         TEST(test_deadline_in_mid_message),
         TEST(test_echo),
         TEST(test_descriptor_with_buffered),
+        TEST(test_acknowledged_is_not_yet_delivered),
         TEST(test_strangers),
         TEST(test_another_server),
         TEST(test_interrupt_takes_back),
