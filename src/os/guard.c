@@ -19,7 +19,9 @@ bool nr_os_guard_works(void)
  * an abort; the signature in front of it is what glibc registered. The kernel leaves the argument
  * registers alone, so the abort only has to arm the sequence again.
  */
-long nr_os_guarded_call(const int *raised, long number, const long arguments[6])
+/* A sanitizer's call between two of the loads below would overwrite the registers already loaded. */
+__attribute__((no_sanitize("thread", "address", "undefined"))) long
+nr_os_guarded_call(const int *raised, long number, const long arguments[6])
 {
     struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
     /* First all loads, then the registers: a sanitizer makes a call of each load. */
