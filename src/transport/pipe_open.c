@@ -223,8 +223,9 @@ static int nr_pipe_make_fifo(const struct nr_request *request)
         return 0;
     if (result != -EEXIST || request->options.create == NARU_CREATE)
         return nr_fail(result, "can't make the FIFO %s: %s", path,
-                       result == -EEXIST ? "it exists; attach to it, or remove it first"
-                                         : nr_error_name(result));
+                       result == -EEXIST   ? "it exists; attach to it, or remove it first"
+                       : result == -ENOENT ? "its directory is not there; make that first"
+                                           : nr_error_name(result));
     result = nr_os_stat(path, &status);
     if (result < 0)
         return nr_fail(result, "no FIFO %s: %s; the other side, or options.create, makes it", path,

@@ -176,6 +176,8 @@ static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, c
 
     if (fd == -ENOENT)
         return -ENOENT;
+    if (fd == -EISDIR)
+        return nr_fail(-EBADMSG, "%s is a directory and no channel; choose another name", path);
     if (fd < 0)
         return nr_fail(fd, "can't open the channel %s: %s%s", path, nr_error_name(fd),
                        fd == -EACCES ? "; its creator's file_mode decides who may" : "");
@@ -230,7 +232,8 @@ static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, c
         return result;
     nr_cleanup_close int fd = nr_os_memory_file_new(path, request->options.file_mode);
     if (fd < 0)
-        return nr_fail(fd, "can't make a file in the directory of %s: %s", path, nr_error_name(fd));
+        return nr_fail(fd, "can't make a file in the directory of %s: %s; it must be there, and be writable",
+                       path, nr_error_name(fd));
     result = nr_shm_fill(shm, fd, &plan, path);
     if (result == 0)
         result = nr_os_memory_publish(fd, path);

@@ -229,7 +229,7 @@ static int nr_socket_open(struct naru_endpoint **ret, const struct nr_request *r
     if (result < 0) {
         nr_unix_remove(s);
         nr_socket_free(s);
-        return result;
+        return result == -ENOTDIR ? -ENOENT : result; /* told apart above: only one of them is worth waiting for */
     }
     *ret = &s->endpoint;
     return 0;
