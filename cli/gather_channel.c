@@ -9,6 +9,7 @@
  *            happens while they add, nothing is left behind.
  */
 #include "gather.h"
+#include "output.h"
 #include "stop.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -195,8 +196,21 @@ static struct naru_endpoint *nr_gather_channel_next(struct nr_gather *gather)
     return channel->pairs[first][0];
 }
 
+/* What is left of the last wait; NARU_FOREVER while a worker may still send. */
+static int64_t nr_gather_channel_patience_ns(const struct nr_gather *gather, int64_t *end_ns)
+{
+    if (gather->crew.alive_count)
+        return NARU_FOREVER;
+    int64_t now_ns = nr_output_now_ns();
+    if (!*end_ns)
+        *end_ns = now_ns + NR_GATHER_LAST_WAIT_NS;
+    return *end_ns > now_ns ? *end_ns - now_ns : 0;
+}
+
 static int nr_gather_channel_collect(struct nr_gather *gather)
 {
+    int64_t end_ns = 0;
+
     while (gather->missing_count) {
         struct nr_part part;
         struct naru_message message = {.data = &part, .capacity_bytes = sizeof part};
@@ -205,20 +219,19 @@ static int nr_gather_channel_collect(struct nr_gather *gather)
         nr_stop_watch(endpoint);
         if (nr_gather_check(gather) < 0)
             return -1;
-        bool all_ended = gather->crew.alive_count == 0;
-        int result = naru_recv_many(endpoint, &message, 1,
-                                    all_ended ? NR_GATHER_LAST_WAIT_NS : NARU_FOREVER);
+        int64_t patience_ns = nr_gather_channel_patience_ns(gather, &end_ns);
+        int result = naru_recv_many(endpoint, &message, 1, patience_ns);
         if (result > 0 && nr_gather_channel_accept(gather, &message) < 0)
             return -1;
         if (result > 0 || result == -EINTR)
             continue;
-        /* The end of one sender, seen by its channel: the others go on. */
+        /* The end of one sender, seen by its channel: the others go on, or are yet to be met. */
         nr_crew_reap(&gather->crew);
-        if (!all_ended && (result == -EPIPE || result == -EOWNERDEAD))
+        if (patience_ns != 0 && (result == -EPIPE || result == -EOWNERDEAD))
             continue;
         if (nr_gather_check(gather) < 0)
             return -1;
-        if (all_ended)
+        if (patience_ns != NARU_FOREVER)
             return nr_gather_fail(gather, "all workers have ended, and %u parts never came: %s",
                                   gather->missing_count, naru_error_text());
         return nr_gather_fail_naru(gather, "receive the parts", result);

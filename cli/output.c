@@ -165,3 +165,26 @@ void nr_output_pad(FILE *file, const char *text, size_t width, bool right)
     else
         fprintf(file, "%s%*s", text, blanks, "");
 }
+
+size_t nr_output_fit(const char *text, size_t width)
+{
+    size_t length = strlen(text);
+
+    if (length <= width)
+        return length;
+    for (size_t at = width; at > 0; at--)
+        if (text[at] == ' ')
+            return at;
+    return width;
+}
+
+void nr_output_paragraph(FILE *file, const char *text, int indent, size_t width)
+{
+    while (*text) {
+        size_t fit = nr_output_fit(text, width - (size_t)indent);
+
+        fprintf(file, "%*s%.*s\n", indent, "", (int)fit, text);
+        text += fit;
+        text += strspn(text, " ");
+    }
+}

@@ -48,3 +48,9 @@ size_t nr_output_width(const char *text);
 
 /* Prints `text`, cut by nothing and filled with blanks to `width` columns; right: blanks first. */
 void nr_output_pad(FILE *file, const char *text, size_t width, bool right);
+
+/* Bytes of `text` that go on a line of `width`: up to the last blank that fits. */
+size_t nr_output_fit(const char *text, size_t width);
+
+/* Prints `text` in lines of at most `width` columns, `indent` blanks before each. */
+void nr_output_paragraph(FILE *file, const char *text, int indent, size_t width);

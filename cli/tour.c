@@ -138,7 +138,8 @@ static void nr_tour_print_row(const struct nr_trial *trial, bool is_first_of_tec
         nr_tour_style(NR_TOUR_BAD);
         printf("FAILED");
         nr_tour_style(NR_TOUR_PLAIN);
-        printf(" %s\n", trial->reason);
+        putchar('\n');
+        nr_output_paragraph(stdout, trial->reason, 4, 96);
         fflush(stdout);
         return;
     }

@@ -51,19 +51,6 @@ static const char *nr_transports_bold(bool on)
     return on ? "\033[1m" : "\033[0m";
 }
 
-/* Bytes of `text` that go on a line of `width`: up to the last blank that fits. */
-static size_t nr_transports_fit(const char *text, size_t width)
-{
-    size_t length = strlen(text);
-
-    if (length <= width)
-        return length;
-    for (size_t at = width; at > 0; at--)
-        if (text[at] == ' ')
-            return at;
-    return width;
-}
-
 /* One table row, as many lines high as its fullest cell. */
 static void nr_transports_print_row(struct nr_transports_cell cells[NR_TRANSPORTS_COLUMNS])
 {
@@ -74,7 +61,7 @@ static void nr_transports_print_row(struct nr_transports_cell cells[NR_TRANSPORT
 
         more = false;
         for (int i = 0; i < NR_TRANSPORTS_COLUMNS; i++) {
-            size_t fit = nr_transports_fit(cells[i].rest, cells[i].width);
+            size_t fit = nr_output_fit(cells[i].rest, cells[i].width);
 
             if (fit)
                 printf("%*s%.*s", (int)blanks, "", (int)fit, cells[i].rest);
@@ -123,17 +110,6 @@ static bool nr_transports_is_same_refusal(const struct naru_transport_row *a,
            strcmp(a->note, b->note) == 0;
 }
 
-static void nr_transports_print_paragraph(const char *text)
-{
-    while (*text) {
-        size_t fit = nr_transports_fit(text, 100);
-
-        printf("         %.*s\n", (int)fit, text);
-        text += fit;
-        text += strspn(text, " ");
-    }
-}
-
 /* The refusals of one pattern, those with the same reason together. */
 static void nr_transports_print_refusals(enum naru_pattern pattern)
 {
@@ -155,7 +131,7 @@ static void nr_transports_print_refusals(enum naru_pattern pattern)
             comma = ", ";
         }
         puts(":");
-        nr_transports_print_paragraph(row->note);
+        nr_output_paragraph(stdout, row->note, 9, 100);
     }
 }
 
