@@ -174,9 +174,7 @@ static int nr_gather_channel_accept(struct nr_gather *gather, const struct naru_
     if (!is_ours)
         return nr_gather_fail(gather, "a message came that no worker has sent");
     if (part->kind == NR_PART_READY) {
-        /* As soon as all are in; but a System V queue would be gone with its messages. */
-        if (++channel->ready_count == gather->request->workers_count &&
-            strcmp(gather->way->scheme, "sysv") != 0)
+        if (++channel->ready_count == gather->request->workers_count)
             nr_scratch_unlink(&gather->scratch);
         return 0;
     }

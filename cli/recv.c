@@ -14,8 +14,10 @@
 #include "stop.h"
 #include <errno.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -29,7 +31,10 @@ enum {
     NR_RECV_TYPE,
 };
 
-#define NR_RECV_QUIET_NS NARU_SECOND
+enum { NR_RECV_END_TRIES = 3 };
+
+#define NR_RECV_QUIET_NS   NARU_SECOND
+#define NR_RECV_LOOK_UP_NS NARU_SECOND
 
 static const char nr_recv_help[] =
     "Usage: naru recv URI [OPTION]...\n"
@@ -76,8 +81,9 @@ struct nr_recv {
     int format; /* NR_RECV_RAW, _HEX, _JSON, _NULL, or 0: lines */
     bool follows;
     bool is_signal;
-    bool tells_end; /* the technique tells when the senders have ended */
-    __int128 count; /* -1: no limit */
+    bool output_may_go; /* it is a pipe or a socket, whose reader may end before us */
+    bool tells_end;     /* the technique tells when the senders have ended */
+    __int128 count;     /* -1: no limit */
     int64_t timeout_ns;
     struct naru_options options;
     struct naru_endpoint *endpoint;
@@ -126,6 +132,7 @@ static int nr_recv_parse(struct nr_recv *recv, int argc, char **argv)
 {
     static const char *const endless[] = {"mq", "sysv", "shm", "file", "signal"};
     const int64_t unset = INT64_MIN;
+    struct stat status;
     int code = 0;
     int option;
 
@@ -140,6 +147,8 @@ static int nr_recv_parse(struct nr_recv *recv, int argc, char **argv)
         return nr_output_complain_usage("\"%s\" is one argument too many", argv[optind + 1]);
     recv->uri = argv[optind];
     recv->is_signal = nr_recv_has_scheme(recv->uri, "signal");
+    recv->output_may_go = fstat(STDOUT_FILENO, &status) == 0 &&
+                          (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode));
     recv->tells_end = true;
     for (size_t i = 0; i < sizeof endless / sizeof endless[0]; i++)
         if (nr_recv_has_scheme(recv->uri, endless[i]))
@@ -250,13 +259,22 @@ static int64_t nr_recv_patience_ns(const struct nr_recv *recv)
 /* Nothing came, or what came is an end. -1: go on. Otherwise the exit code. */
 static int nr_recv_judge(const struct nr_recv *recv, int error)
 {
-    bool goes_on = recv->follows || recv->count >= 0;
+    /* What stands behind an inherited pipe is over when it has ended; a name may see others. */
+    bool goes_on = (recv->follows || recv->count >= 0) && !nr_recv_has_scheme(recv->uri, "pipe");
 
     switch (error) {
     case -EINTR:
         return -1; /* the loop looks at the signal */
+    case -ECANCELED:
+        nr_output_complain("cannot write to standard output: its reader has gone");
+        return NR_EXIT_FAILURE;
     case -EPIPE:
-        return goes_on ? -1 : NR_EXIT_OK;
+        if (goes_on)
+            return -1;
+        if (recv->count <= 0)
+            return NR_EXIT_OK;
+        nr_output_complain("%s; %llu messages came", naru_error_text(), recv->received_count);
+        return NR_EXIT_FAILURE;
     case -EOWNERDEAD:
         nr_output_complain("%s", naru_error_text());
         return goes_on ? -1 : NR_EXIT_FAILURE;
@@ -273,6 +291,62 @@ static int nr_recv_judge(const struct nr_recv *recv, int error)
     }
 }
 
+/* Whoever reads our output through a pipe has gone away: there is nobody to receive for. */
+static bool nr_recv_output_is_gone(void)
+{
+    struct pollfd output = {.fd = STDOUT_FILENO};
+
+    return poll(&output, 1, 0) > 0 && (output.revents & POLLERR);
+}
+
+/* naru_take(), looking up now and then, as a write that would fail may never come. -ECANCELED then. */
+static int nr_recv_take(struct nr_recv *recv, struct naru_message *message)
+{
+    int64_t left_ns = nr_recv_patience_ns(recv);
+    int result;
+
+    for (;;) {
+        bool is_long = left_ns == NARU_FOREVER || left_ns > NR_RECV_LOOK_UP_NS;
+        bool is_slice = is_long && recv->output_may_go;
+
+        result = naru_take(recv->endpoint, message, is_slice ? NR_RECV_LOOK_UP_NS : left_ns);
+        if (result != -ETIMEDOUT || !is_slice)
+            return result;
+        if (nr_recv_output_is_gone())
+            return -ECANCELED;
+        if (left_ns != NARU_FOREVER)
+            left_ns -= NR_RECV_LOOK_UP_NS;
+    }
+}
+
+/*
+ * A sender that came before us listens itself, and we attached to it (unix, tcp): once it has ended, our
+ * endpoint has ended for good, and we take its place. Where we listen, the end is told once, and there may
+ * be others waiting already: that endpoint must stay. 0: a message came meanwhile. On failure *ret_code is
+ * the exit code.
+ */
+static int nr_recv_renew(struct nr_recv *recv, struct naru_message *message, int *ret_code)
+{
+    int result = 0;
+
+    for (int i = 0; i < NR_RECV_END_TRIES; i++) {
+        result = naru_take(recv->endpoint, message, 0);
+        if (result != -EPIPE && result != -EOWNERDEAD)
+            return result;
+    }
+    nr_stop_watch(NULL);
+    naru_close(recv->endpoint);
+    recv->endpoint = NULL;
+    result = naru_open(&recv->endpoint, recv->uri, NARU_RECEIVER, &recv->options);
+    if (result < 0) {
+        nr_output_complain("%s", naru_error_text());
+        *ret_code = NR_EXIT_FAILURE;
+        return result;
+    }
+    nr_stop_watch(recv->endpoint);
+    return -EAGAIN;
+}
+
 static int nr_recv_loop(struct nr_recv *recv)
 {
     int code = -1;
@@ -280,12 +354,14 @@ static int nr_recv_loop(struct nr_recv *recv)
     nr_stop_watch(recv->endpoint);
     while (code < 0 && recv->count != 0 && !nr_stop_signal()) {
         struct naru_message message = {0};
-        int result = naru_take(recv->endpoint, &message, nr_recv_patience_ns(recv));
+        int result = nr_recv_take(recv, &message);
 
-        if (result < 0) {
+        if (result < 0)
             code = nr_recv_judge(recv, result);
+        if (code < 0 && (result == -EPIPE || result == -EOWNERDEAD))
+            result = nr_recv_renew(recv, &message, &code);
+        if (result < 0)
             continue;
-        }
         int failed = nr_recv_accept(recv, &message);
         if (failed)
             code = failed;
