@@ -32,7 +32,8 @@ long nr_os_file_write(int fd, const struct iovec *parts, int count, uint64_t off
     ssize_t size;
 
     do
-        size = pwritev(fd, parts, count, (off_t)offset);
+        size = count == 1 ? pwrite(fd, parts->iov_base, parts->iov_len, (off_t)offset)
+                          : pwritev(fd, parts, count, (off_t)offset);
     while (size < 0 && errno == EINTR);
     return size < 0 ? -errno : size;
 }

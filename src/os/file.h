@@ -14,7 +14,7 @@
 /* Bytes read; fewer than asked only at the end of the file. */
 long nr_os_file_read(int fd, void *data, size_t size_bytes, uint64_t offset);
 
-/* One pwritev: the bytes written, maybe fewer. */
+/* One pwritev, or pwrite: the bytes written, maybe fewer. */
 long nr_os_file_write(int fd, const struct iovec *parts, int count, uint64_t offset);
 
 int nr_os_file_sync(int fd);      /* fdatasync: the data, and the size if that changed */

@@ -11,7 +11,7 @@
  *   R          the records, one after the other, without gaps; R = records_offset.
  *
  * A RECORD   struct nr_journal_record (56 bytes), the payload, zeros up to a multiple of 8. It is written
- *            by one pwritev at the end of the file, by whoever holds the writers' lock.
+ *            by one pwrite or pwritev at the end of the file, by whoever holds the writers' lock.
  *
  * A record at offset O, which follows the record P (or is the first), is VALID when
  *   V1  O is a multiple of 8, O >= R, and the whole record lies within the file;
@@ -59,6 +59,7 @@ enum {
     NR_JOURNAL_BUFFER_BYTES = 64 * 1024,
     NR_JOURNAL_MAGIC = 0x6365524e, /* "NRec" */
     NR_JOURNAL_PARTS_MAX = 64,     /* a message in more parts is put together first */
+    NR_JOURNAL_SMALL_BYTES = 1024, /* up to here a copy is cheaper than three parts */
 };
 
 struct nr_journal_header {

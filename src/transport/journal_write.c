@@ -123,6 +123,19 @@ static int nr_journal_write(const struct nr_journal *journal, struct iovec *part
     return 0;
 }
 
+/* In one piece: pwrite(2) spares the kernel the reading and copying of an iovec. */
+static int nr_journal_write_small(const struct nr_journal *journal, const struct nr_out *out,
+                                  const struct nr_journal_record *record, uint64_t offset)
+{
+    char bytes[NR_JOURNAL_SMALL_BYTES];
+    struct iovec whole = {bytes, nr_journal_length(out->size_bytes)};
+
+    memset(bytes + whole.iov_len - NR_JOURNAL_ALIGN_BYTES, 0, NR_JOURNAL_ALIGN_BYTES);
+    memcpy(bytes, record, sizeof *record);
+    nr_out_copy(out, 0, bytes + sizeof *record, out->size_bytes);
+    return nr_journal_write(journal, &whole, 1, offset);
+}
+
 static int nr_journal_write_record(const struct nr_journal *journal, const struct nr_out *out,
                                    struct nr_journal_record *record, uint64_t offset)
 {
@@ -132,6 +145,8 @@ static int nr_journal_write_record(const struct nr_journal *journal, const struc
     char *joined = NULL;
     int count = 1;
 
+    if (nr_journal_length(out->size_bytes) <= NR_JOURNAL_SMALL_BYTES)
+        return nr_journal_write_small(journal, out, record, offset);
     if (out->parts_count > NR_JOURNAL_PARTS_MAX) {
         joined = malloc(out->size_bytes);
         if (!joined)
