@@ -216,7 +216,13 @@ static void test_in_small_place(void *context)
     }
     child_check(sent == 2 && result == -ENOSPC);
     child_check(strstr(naru_error_text(), "nothing of the message was kept"));
-    child_check(naru_send(both, "small", 5, 0) == 0); /* what is left is clean */
+    struct stat status;
+    uint64_t tail;
+    int fd = open(test_file, O_RDONLY);
+    child_check(pread(fd, &tail, sizeof tail, 4096) == sizeof tail && fstat(fd, &status) == 0);
+    child_check((off_t)(tail & ~(uint64_t)7) == status.st_size); /* what was begun is cut off */
+    close(fd);
+    child_check(naru_send(both, "small", 5, 0) == 0);
     for (int i = 0; i < sent; i++) {
         child_check(naru_recv(both, data, sizeof data, &size, 0) == 0);
         child_check(size == sizeof data && data[0] == (char)i);
@@ -312,6 +318,65 @@ static void test_every_commit(void **state)
     test_expect(receiver, "again", 0);
     naru_close(sender);
     naru_close(receiver);
+}
+
+static void test_broken_disk_in_time(void *context)
+{
+    struct naru_endpoint *both = NULL;
+
+    (void)context;
+    test_break_sync();
+    child_check(naru_open(&both, test_uri, NARU_BOTH, NULL) == 0);
+    child_check(naru_send(both, "kept", 4, 0) == 0); /* committed; that it was not synced comes next */
+    child_check(naru_send(both, "lost", 4, 0) == -EIO);
+    naru_close(both);
+}
+
+static void test_periodic(void **state)
+{
+    struct naru_options options = {.size_bytes = sizeof options,
+                                   .durability = NARU_DURABLE_PERIODIC};
+
+    (void)state;
+    naru_close(test_open_with(NARU_SENDER, &options));
+    place_assert_status(child_run(test_broken_disk_in_time, NULL),
+                        "no seccomp filter to fail a sync with");
+    struct naru_endpoint *receiver = test_open(NARU_RECEIVER);
+    test_expect(receiver, "kept", 0);
+    assert_int_equal(naru_recv(receiver, NULL, 0, NULL, 0), -EAGAIN);
+    naru_close(receiver);
+}
+
+static void test_open_in_namespace(void *context)
+{
+    int *expected = context;
+
+    place_unshare(CLONE_NEWPID);
+    pid_t pid = fork();
+    child_check(pid >= 0);
+    if (pid == 0) {
+        struct naru_endpoint *endpoint = NULL;
+        child_check(naru_open(&endpoint, test_uri, NARU_SENDER, NULL) == *expected);
+        naru_close(endpoint);
+        _exit(0);
+    }
+    int status;
+    child_check(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+/* Who can't see the others alive is refused, as long as there are others. */
+static void test_namespaces(void **state)
+{
+    static const char why[] = "no PID namespace of its own";
+    int expected = -EXDEV;
+
+    (void)state;
+    struct naru_endpoint *endpoint = test_open(NARU_RECEIVER);
+    place_assert_status(child_run(test_open_in_namespace, &expected), why);
+    naru_close(endpoint);
+    expected = 0;
+    place_assert_status(child_run(test_open_in_namespace, &expected), why);
+    naru_close(test_open(NARU_RECEIVER));
 }
 
 static void test_truncated_while_open(void **state)
@@ -580,7 +645,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_not_a_journal), TEST(test_create),      TEST(test_options),
         TEST(test_permissions),   TEST(test_full_disk),   TEST(test_size_limit),
-        TEST(test_every_commit),  TEST(test_truncated_while_open),
+        TEST(test_every_commit),  TEST(test_periodic),     TEST(test_namespaces),
+        TEST(test_truncated_while_open),
         TEST(test_persistence),   TEST(test_large),       TEST(test_at_least_once),
         TEST(test_idle),          TEST(test_descriptor),  TEST(test_timeouts),
     };

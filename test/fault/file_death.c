@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include "child.h"
 #include "place.h"
+#include <dirent.h>
 #include <errno.h>
 #include <naru/endpoint.h>
 #include <poll.h>
@@ -247,14 +248,31 @@ static void test_victim(void *context)
     raise(SIGSTOP);
 }
 
-static pid_t test_victim_start(unsigned writer)
+static void test_victim_that_opens(void *context)
+{
+    struct naru_options options = {.size_bytes = sizeof options, .participants_max = 8};
+    struct naru_endpoint *receiver = NULL;
+
+    (void)context;
+    child_check(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+    raise(SIGSTOP);
+    child_check(naru_open(&receiver, test_uri, NARU_RECEIVER, &options) == 0);
+    raise(SIGSTOP);
+}
+
+static pid_t test_victim_start_as(void (*run)(void *), unsigned writer)
 {
     int status;
-    pid_t pid = child_start(test_victim, &writer);
+    pid_t pid = child_start(run, &writer);
 
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
     return pid;
+}
+
+static pid_t test_victim_start(unsigned writer)
+{
+    return test_victim_start_as(test_victim, writer);
 }
 
 /* Steps until `steps` are made or the victim has sent and stops again; how many were made. */
@@ -448,6 +466,65 @@ static void test_each_instruction_polling(void **state)
     test_each_instruction(TEST_POLLING);
 }
 
+/* -- killed while it opens ------------------------------------------------------------------- */
+
+static unsigned test_count_files(void)
+{
+    unsigned count = 0;
+    DIR *directory = opendir(place_directory);
+
+    assert_non_null(directory);
+    for (struct dirent *entry; (entry = readdir(directory));)
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count;
+}
+
+/* Creating (nothing is there) or attaching (there is, with a message): nothing is left half done. */
+static void test_killed_opening(void **state)
+{
+    unsigned made = 0, points = 0;
+    char data[8];
+
+    (void)state;
+    for (int is_there = 0; is_there < 2; is_there++) {
+        long total = 1, stride = 1;
+        for (long steps = 1000000; steps >= 0; steps -= stride, points++) {
+            if (is_there) {
+                struct naru_endpoint *sender = test_open(NARU_SENDER);
+                assert_int_equal(naru_send(sender, "x", 1, 0), 0);
+                naru_close(sender);
+            }
+            pid_t pid = test_victim_start_as(test_victim_that_opens, 0);
+            if (points == 0 || steps == 1000000) {
+                total = test_victim_step(pid, steps);
+                steps = total;
+                stride = total / 40 + 1;
+            } else {
+                test_victim_step(pid, steps);
+            }
+            test_victim_kill(pid);
+            assert_in_range(test_count_files(), is_there, 1);
+            made += test_count_files();
+            struct naru_endpoint *both = test_open(NARU_BOTH);
+            if (!is_there)
+                assert_int_equal(naru_send(both, "x", 1, 0), 0);
+            assert_int_equal(naru_recv(both, data, sizeof data, NULL, 0), 0);
+            assert_int_equal(naru_recv(both, data, sizeof data, NULL, 0), -EAGAIN);
+            naru_close(both);
+            if (!is_there)
+                assert_int_equal(naru_unlink(test_uri), 0);
+        }
+        struct naru_options options = {.size_bytes = sizeof options, .participants_max = 8};
+        struct naru_endpoint *sender = NULL;
+        if (!is_there) {
+            assert_int_equal(naru_open(&sender, test_uri, NARU_SENDER, &options), 0);
+            naru_close(sender);
+        }
+    }
+    assert_true(made > 0 && made < points);
+}
+
 /* -- many to many --------------------------------------------------------------------------- */
 
 static void test_write_all(void *context)
@@ -553,6 +630,7 @@ int main(void)
         TEST(test_each_instruction_blocking),
         TEST(test_each_instruction_polling),
         TEST(test_repairer_killed),
+        TEST(test_killed_opening),
         TEST(test_many_to_many),
         TEST(test_threads),
     };
