@@ -13,6 +13,7 @@
 #include "child.h"
 #include "place.h"
 #include "data/crc32c.h"
+#include "data/participants.h"
 #include "transport/journal.h"
 #include <errno.h>
 #include <naru/endpoint.h>
@@ -353,6 +354,26 @@ static void test_cursor_ahead(void **state)
     naru_close(both);
 }
 
+/* Who seems to be attached, by what the file says, is not when nobody has it open: after a reboot, in a copy. */
+static void test_stale_participants(void **state)
+{
+    static struct test_image image;
+
+    (void)state;
+    image = test_image;
+    struct nr_journal_control *control = test_control(&image);
+    struct nr_participant *entries = (void *)(image.bytes + NR_JOURNAL_PARTICIPANTS_OFFSET);
+    for (int i = 0; i < 4; i++) /* the process 1 lives */
+        atomic_init(&entries[i].state, (uint64_t)NR_PARTICIPANT_ALIVE << 32 | 1);
+    control->lock = control->receiver = 1;
+    control->doorbell = 7;
+    for (int is_rebooted = 0; is_rebooted < 2; is_rebooted++) {
+        test_store(&image, image.size_bytes);
+        assert_int_equal(test_life(), TEST_RECORDS);
+        control->boot[0] ^= 1;
+    }
+}
+
 /* Records of another journal are not taken for this one's. */
 static void test_foreign(void **state)
 {
@@ -382,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_damage_within),
         cmocka_unit_test(test_unchained),
         cmocka_unit_test(test_cursor_ahead),
+        cmocka_unit_test(test_stale_participants),
         cmocka_unit_test(test_foreign),
     };
 
