@@ -14,11 +14,16 @@ UNIQUE="naru-e2e-$$"
 tests=0
 failed=0
 
-# Whatever a script started must not outlive it.
+# A check runs in a subshell of its own, whose jobs are not ours: what it starts in the background it
+# names with `started PID`, and nothing of that outlives the script.
+started() {
+    echo "$1" >>"$SCRATCH/started"
+}
+
 clean_up() {
     local pid
-    for pid in $(jobs -p); do
-        kill -KILL "$pid" 2>/dev/null
+    for pid in $(cat "$SCRATCH/started" 2>/dev/null); do
+        [[ /proc/$pid/exe -ef $NARU ]] && kill -KILL "$pid" 2>/dev/null
     done
     rm -rf "$SCRATCH"
 }
