@@ -83,7 +83,9 @@ void nr_file_ready_arm(struct naru_endpoint *endpoint)
     nr_lock_scope(&file->ready_lock);
     if (file->epoll_fd < 0)
         return;
-    nr_os_close(&file->owner_fd); /* which also takes it out of the epoll */
+    if (file->owner_fd >= 0) /* closing alone would leave it there while a forked child has a copy */
+        nr_os_epoll_remove(file->epoll_fd, file->owner_fd);
+    nr_os_close(&file->owner_fd);
     nr_os_eventfd_clear(file->event_fd);
     __atomic_store_n(&file->journal.control->watchers, 1, __ATOMIC_SEQ_CST);
     nr_os_drain(file->watch_fd);
