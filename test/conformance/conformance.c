@@ -171,7 +171,7 @@ static bool nr_conformance_is_chosen(const char *name)
 {
     const char *filter = getenv("NARU_TEST_FILTER");
 
-    return !filter || fnmatch(filter, name, 0) == 0;
+    return !filter || fnmatch(filter, name, FNM_EXTMATCH) == 0;
 }
 
 enum { NR_TESTS_MAX = 2048 };
