@@ -525,6 +525,66 @@ static void test_killed_opening(void **state)
     assert_true(made > 0 && made < points && points > 40);
 }
 
+/* -- the receiver is killed ------------------------------------------------------------------- */
+
+/* Takes and acknowledges until it is killed, or has the last one. */
+static void test_take_on(void *context)
+{
+    struct naru_endpoint *receiver = NULL;
+    struct naru_message taken;
+    uint32_t number = 0;
+    int result;
+
+    (void)context;
+    do /* the one before it is dead: that takes a moment to be true */
+        result = naru_open(&receiver, test_uri, NARU_RECEIVER, NULL);
+    while (result == -EBUSY);
+    child_check(result == 0);
+    while (number != TEST_MESSAGES - 1) {
+        child_check(naru_take(receiver, &taken, NARU_FOREVER) == 0);
+        memcpy(&number, taken.data, sizeof number);
+        child_check(number < TEST_MESSAGES && taken.sequence == number + 1);
+        uint32_t before = __atomic_fetch_add(&test_shared->seen[0][number], 1, __ATOMIC_SEQ_CST);
+        if (before) /* a repeat says so */
+            child_check((taken.flags & NARU_REDELIVERED) && taken.deliveries > before);
+        sched_yield();
+        child_check(naru_ack(receiver, &taken) == 0);
+    }
+    naru_close(receiver);
+}
+
+static void test_receivers_killed(void **state)
+{
+    struct naru_options options = {.size_bytes = sizeof options, .delivery = NARU_AT_LEAST_ONCE};
+    struct naru_endpoint *sender = NULL;
+    unsigned kills = 0, repeats = 0;
+    uint32_t sent = 0;
+    int status;
+
+    (void)state;
+    assert_int_equal(naru_open(&sender, test_uri, NARU_SENDER, &options), 0);
+    do {
+        pid_t pid = child_start(test_take_on, NULL);
+        uint32_t until = sent + 10 < TEST_MESSAGES ? sent + 10 : TEST_MESSAGES;
+        for (; sent < until; sent++)
+            assert_int_equal(naru_send(sender, &sent, sizeof sent, 0), 0);
+        for (int i = 0; i < 2000 && test_get(&test_shared->seen[0][sent - 7]) == 0; i++)
+            sched_yield();
+        if (sent < TEST_MESSAGES)
+            kill(pid, SIGKILL);
+        status = child_end(pid);
+        kills += WIFSIGNALED(status);
+        assert_true(WIFSIGNALED(status) || status == 0);
+    } while (status != 0);
+    for (unsigned i = 0; i < TEST_MESSAGES; i++) {
+        assert_true(test_shared->seen[0][i] >= 1);
+        repeats += test_shared->seen[0][i] - 1;
+    }
+    printf("# %u receivers killed, %u messages came again\n", kills, repeats);
+    assert_int_equal(kills, TEST_MESSAGES / 10 - 1);
+    naru_close(sender);
+}
+
 /* -- many to many --------------------------------------------------------------------------- */
 
 static void test_write_all(void *context)
@@ -631,6 +691,7 @@ int main(void)
         TEST(test_each_instruction_polling),
         TEST(test_repairer_killed),
         TEST(test_killed_opening),
+        TEST(test_receivers_killed),
         TEST(test_many_to_many),
         TEST(test_threads),
     };
