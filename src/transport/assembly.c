@@ -9,7 +9,7 @@
 struct nr_assembly_partial {
     uint64_t message;
     size_t total_bytes, received_bytes;
-    void *data; /* NULL: free entry */
+    void *data; /* NULL: free entry; behind its total_bytes a bit for each piece that came */
 };
 
 struct nr_assembly_sender {
@@ -119,10 +119,17 @@ static struct nr_assembly_partial *nr_assembly_partial(struct nr_assembly_sender
 int nr_assembly_add(struct nr_assembly *assembly, const struct nr_fragment *fragment,
                     void **ret_data)
 {
+    size_t piece = fragment->offset_bytes / fragment->piece_bytes;
+
     if (fragment->size_bytes == 0 || fragment->offset_bytes > fragment->total_bytes ||
         fragment->size_bytes > fragment->total_bytes - fragment->offset_bytes)
         return nr_fail(-EBADMSG, "process %d sent a fragment that lies outside of its message",
                        (int)fragment->sender_pid);
+    bool is_last = fragment->offset_bytes + fragment->size_bytes == fragment->total_bytes;
+    if (fragment->offset_bytes % fragment->piece_bytes || fragment->size_bytes > fragment->piece_bytes ||
+        (fragment->size_bytes != fragment->piece_bytes && !is_last))
+        return nr_fail(-EBADMSG, "process %d sent a fragment of %zu bytes, and the others have %zu",
+                       (int)fragment->sender_pid, fragment->size_bytes, fragment->piece_bytes);
     int result = nr_assembly_hello(assembly, fragment->sender, fragment->sender_pid);
     if (result < 0)
         return result;
@@ -130,14 +137,21 @@ int nr_assembly_add(struct nr_assembly *assembly, const struct nr_fragment *frag
     struct nr_assembly_partial *partial = nr_assembly_partial(sender, fragment->message);
     if (!partial->data) {
         partial->total_bytes = fragment->total_bytes;
-        partial->data = malloc(fragment->total_bytes);
+        size_t pieces = (fragment->total_bytes - 1) / fragment->piece_bytes + 1;
+        size_t seen_bytes = (pieces + 7) / 8;
+        partial->data = malloc(fragment->total_bytes + seen_bytes);
         if (!partial->data)
             return nr_fail(-ENOMEM, "no memory for a message of %zu bytes from process %d",
                            fragment->total_bytes, (int)fragment->sender_pid);
+        memset((char *)partial->data + fragment->total_bytes, 0, seen_bytes);
     }
     if (partial->total_bytes != fragment->total_bytes)
         return nr_fail(-EBADMSG, "process %d sent fragments that disagree on their message's size",
                        (int)fragment->sender_pid);
+    unsigned char *seen = (unsigned char *)partial->data + partial->total_bytes + piece / 8;
+    if (*seen & (1u << piece % 8))
+        return nr_fail(-EBADMSG, "process %d sent a fragment twice", (int)fragment->sender_pid);
+    *seen |= (unsigned char)(1u << piece % 8);
     memcpy((char *)partial->data + fragment->offset_bytes, fragment->data, fragment->size_bytes);
     partial->received_bytes += fragment->size_bytes;
     if (partial->received_bytes < partial->total_bytes)

@@ -28,6 +28,7 @@ struct nr_fragment {
     int32_t sender_pid;
     uint64_t message;
     size_t offset_bytes, size_bytes, total_bytes;
+    size_t piece_bytes; /* of all fragments but a message's last one: the format's */
     const void *data;
 };
 

@@ -200,6 +200,7 @@ static int nr_pipe_accept(struct nr_pipe *pipe, struct nr_pipe_packet *packet, s
         .offset_bytes = header->offset_bytes,
         .size_bytes = size_bytes,
         .total_bytes = header->total_bytes,
+        .piece_bytes = NR_PIPE_FRAGMENT_BYTES,
         .data = fragment,
     };
     if (size_bytes == header->total_bytes) { /* whole, but larger than the room */
