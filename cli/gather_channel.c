@@ -178,7 +178,8 @@ static int nr_gather_channel_accept(struct nr_gather *gather, const struct naru_
             nr_scratch_unlink(&gather->scratch);
         return 0;
     }
-    return nr_gather_add(gather, part->worker, (__int128)((unsigned __int128)part->high << 64 | part->low));
+    return nr_gather_add(gather, part->worker,
+                         (__int128)((unsigned __int128)part->high << 64 | part->low));
 }
 
 /* The endpoint to wait at: the only one, or that of the first worker whose part is missing. */

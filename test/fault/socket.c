@@ -185,7 +185,7 @@ static void test_nobody_there(void **state)
     assert_text_has("its listener is dead");
     assert_in_range(clock_ms() - start, 290, 2000);
     snprintf(uri, sizeof uri, "unix://%s", place_path("no/s"));
-    assert_int_equal(naru_open(&endpoint, uri, NARU_SENDER, NULL), -ENOTDIR);
+    assert_int_equal(naru_open(&endpoint, uri, NARU_SENDER, NULL), -ENOENT);
     assert_text_has("make it");
     assert_int_equal(naru_open(&endpoint, "unix://relative", NARU_SENDER, NULL), -EINVAL);
     assert_int_equal(naru_open(&endpoint, "abstract:///slash", NARU_SENDER, NULL), -EINVAL);
