@@ -164,3 +164,13 @@ int nr_request_refuse(const struct nr_request *request, const char *name, uint64
         return 0;
     return nr_fail(-EOPNOTSUPP, "%s: the option %s can't be kept: %s", request->text, name, why);
 }
+
+int nr_request_refuse_each(const struct nr_request *request, const struct nr_refusal *refusals,
+                           size_t count)
+{
+    int result = 0;
+
+    for (size_t i = 0; i < count && result == 0; i++)
+        result = nr_request_refuse(request, refusals[i].name, refusals[i].value, refusals[i].why);
+    return result;
+}

@@ -190,3 +190,12 @@ int nr_request_settle(const struct nr_request *request, const char *name, uint64
                       uint64_t holds);
 int nr_request_refuse(const struct nr_request *request, const char *name, uint64_t wanted,
                       const char *why);
+
+/* The same for a list of them: the first whose value is not 0. */
+struct nr_refusal {
+    const char *name;
+    uint64_t value;
+    const char *why;
+};
+int nr_request_refuse_each(const struct nr_request *request, const struct nr_refusal *refusals,
+                           size_t count);

@@ -33,11 +33,7 @@ static const struct nr_transport nr_file_at_least_once;
 static int nr_file_refuse(const struct nr_request *request)
 {
     const struct naru_options *options = &request->options;
-    const struct {
-        const char *name;
-        uint64_t value;
-        const char *why;
-    } refused[] = {
+    const struct nr_refusal refused[] = {
         {"when_full", options->when_full > NARU_BLOCK && options->when_full != NARU_FAIL,
          "a journal is never full before the disk is; use shm://"},
         {"capacity_messages", options->capacity_messages,
@@ -51,12 +47,7 @@ static int nr_file_refuse(const struct nr_request *request)
         {"peer_uid_any", options->peer_uid_any, "only unix:// checks the peer's user"},
     };
 
-    for (size_t i = 0; i < nr_count_of(refused); i++) {
-        int result = nr_request_refuse(request, refused[i].name, refused[i].value, refused[i].why);
-        if (result < 0)
-            return result;
-    }
-    return 0;
+    return nr_request_refuse_each(request, refused, nr_count_of(refused));
 }
 
 static struct naru_options nr_file_defaults(const struct naru_options *given)

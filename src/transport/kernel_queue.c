@@ -7,11 +7,7 @@ enum { NR_KERNEL_QUEUE_NAP_MAX_NS = 10 * NARU_MILLISECOND };
 int nr_kernel_queue_refuse(const struct nr_request *request, unsigned honours)
 {
     const struct naru_options *options = &request->options;
-    const struct {
-        const char *name;
-        bool is_set;
-        const char *why;
-    } refused[] = {
+    const struct nr_refusal refused[] = {
         {"when_full",
          options->when_full == NARU_DROP_NEWEST || options->when_full == NARU_OVERWRITE_OLDEST,
          "a full queue of the kernel's makes senders wait or fail; leave it 0, or use shm://"},
@@ -34,12 +30,7 @@ int nr_kernel_queue_refuse(const struct nr_request *request, unsigned honours)
          "it is for signal://; leave it 0"},
     };
 
-    for (size_t i = 0; i < nr_count_of(refused); i++) {
-        int result = nr_request_refuse(request, refused[i].name, refused[i].is_set, refused[i].why);
-        if (result < 0)
-            return result;
-    }
-    return 0;
+    return nr_request_refuse_each(request, refused, nr_count_of(refused));
 }
 
 void nr_kernel_queue_settle(struct naru_options *options)

@@ -51,11 +51,7 @@ static int nr_pipe_refuse(const struct nr_request *request)
 {
     const struct naru_options *options = &request->options;
     static const char memory[] = "a pipe has no memory of its own; use shm:// or file://";
-    const struct {
-        const char *name;
-        uint64_t value;
-        const char *why;
-    } refused[] = {
+    const struct nr_refusal refused[] = {
         {"when_full", options->when_full == NARU_FAIL ? 0 : options->when_full & ~NARU_BLOCK,
          "a pipe can only wait or fail when it is full; use shm://"},
         {"delivery", options->delivery == NARU_AT_LEAST_ONCE, memory},
@@ -69,12 +65,7 @@ static int nr_pipe_refuse(const struct nr_request *request)
         {"peer_uid_any", options->peer_uid_any, "only unix:// checks the peer's user"},
     };
 
-    for (size_t i = 0; i < nr_count_of(refused); i++) {
-        int result = nr_request_refuse(request, refused[i].name, refused[i].value, refused[i].why);
-        if (result < 0)
-            return result;
-    }
-    return 0;
+    return nr_request_refuse_each(request, refused, nr_count_of(refused));
 }
 
 static int nr_pipe_new(struct nr_pipe **ret, const struct nr_transport *transport,

@@ -115,11 +115,7 @@ static int nr_shm_join(struct nr_shm *shm)
 static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
 {
     const struct naru_options *options = &request->options;
-    const struct {
-        const char *name;
-        uint64_t value;
-        const char *why;
-    } refused[] = {
+    const struct nr_refusal refused[] = {
         {"durability", options->durability, "shared memory does not outlive the machine; use file://"},
         {"acknowledge", options->acknowledge, "only tcp:// acknowledges"},
         {"type", (uint64_t)options->type, "only sysv:// selects by type"},
@@ -128,12 +124,9 @@ static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
     };
     struct naru_endpoint *endpoint;
 
-    for (size_t i = 0; i < nr_count_of(refused); i++) {
-        int result = nr_request_refuse(request, refused[i].name, refused[i].value, refused[i].why);
-        if (result < 0)
-            return result;
-    }
-    int result = nr_endpoint_new(&endpoint, sizeof(struct nr_shm), &nr_shm_transport, request);
+    int result = nr_request_refuse_each(request, refused, nr_count_of(refused));
+    if (result == 0)
+        result = nr_endpoint_new(&endpoint, sizeof(struct nr_shm), &nr_shm_transport, request);
     if (result < 0)
         return result;
     *ret = nr_shm_of(endpoint);

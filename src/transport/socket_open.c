@@ -20,11 +20,7 @@ static int nr_socket_refuse(const struct nr_request *request, bool is_stream)
     const struct naru_options *options = &request->options;
     static const char memory[] = "a socket has no memory of its own; use shm:// or file://";
     bool acknowledges = is_stream && options->acknowledge != NARU_UNACKNOWLEDGED;
-    const struct {
-        const char *name;
-        uint64_t value;
-        const char *why;
-    } refused[] = {
+    const struct nr_refusal refused[] = {
         {"when_full", options->when_full == NARU_FAIL ? 0 : options->when_full & ~NARU_BLOCK,
          "a socket can only wait or fail when it is full; use shm://"},
         {"when_full", options->when_full == NARU_FAIL && acknowledges,
@@ -43,12 +39,7 @@ static int nr_socket_refuse(const struct nr_request *request, bool is_stream)
         {"peer_uid_any", is_stream ? options->peer_uid_any : 0, "TCP does not tell users"},
     };
 
-    for (size_t i = 0; i < nr_count_of(refused); i++) {
-        int result = nr_request_refuse(request, refused[i].name, refused[i].value, refused[i].why);
-        if (result < 0)
-            return result;
-    }
-    return 0;
+    return nr_request_refuse_each(request, refused, nr_count_of(refused));
 }
 
 static void nr_socket_release(struct naru_endpoint *endpoint)
