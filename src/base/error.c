@@ -9,9 +9,9 @@ enum { NR_ERROR_TEXT_BYTES = 480 };
 
 static _Thread_local struct {
     const char *origin;
-    bool is_set;
     char text[NR_ERROR_TEXT_BYTES];
 } nr_error_latest;
+_Thread_local bool nr_error_is_set;
 
 int nr_error_set(int error, const char *origin, const char *format, ...)
 {
@@ -21,18 +21,18 @@ int nr_error_set(int error, const char *origin, const char *format, ...)
     vsnprintf(nr_error_latest.text, sizeof nr_error_latest.text, format, arguments);
     va_end(arguments);
     nr_error_latest.origin = origin;
-    nr_error_latest.is_set = true;
+    nr_error_is_set = true;
     return error;
 }
 
 int nr_error_default(int error, const char *origin, const char *text)
 {
-    if (!nr_error_latest.is_set) {
+    if (!nr_error_is_set) {
         size_t length = strnlen(text, sizeof nr_error_latest.text - 1);
         memcpy(nr_error_latest.text, text, length);
         nr_error_latest.text[length] = '\0';
         nr_error_latest.origin = origin;
-        nr_error_latest.is_set = true;
+        nr_error_is_set = true;
     }
     return error;
 }
@@ -43,11 +43,6 @@ void nr_error_add(const char *words, const char *unless)
 
     if (!strstr(nr_error_latest.text, unless))
         snprintf(nr_error_latest.text + length, sizeof nr_error_latest.text - length, "%s", words);
-}
-
-void nr_error_clear(void)
-{
-    nr_error_latest.is_set = false;
 }
 
 const char *nr_error_name(int error)

@@ -10,13 +10,22 @@
  */
 #include <errno.h>
 #include <naru/base.h>
+#include <stdbool.h>
 
 int nr_error_set(int error, const char *origin, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
 /* Adds the sentence only if none was recorded since nr_error_clear(); returns `error`. */
 int nr_error_default(int error, const char *origin, const char *text);
-void nr_error_clear(void);
+
+/* Apart from the text, and in static thread-local memory, because each call clears it: a single store. */
+extern _Thread_local bool nr_error_is_set
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+static inline void nr_error_clear(void)
+{
+    nr_error_is_set = false;
+}
 
 /* Adds `words` to the sentence, unless it has `unless` in it. */
 void nr_error_add(const char *words, const char *unless);

@@ -77,14 +77,16 @@ static int nr_os_pipe_mode(struct nr_os_pipe_end *end, bool is_nonblocking)
     return result;
 }
 
-long nr_os_pipe_read_now(struct nr_os_pipe_end *end, const struct iovec *parts, int count)
+long nr_os_pipe_read_now(struct nr_os_pipe_end *end, void *data, size_t size_bytes)
 {
+    const struct iovec part = {data, size_bytes};
+
     for (;;) {
         int result = nr_os_pipe_mode(end, true);
         if (result < 0)
             return result;
-        ssize_t size = nr_flag_get(&end->lacks_nowait) ? readv(end->fd, parts, count)
-                                         : preadv2(end->fd, parts, count, -1, RWF_NOWAIT);
+        ssize_t size = nr_flag_get(&end->lacks_nowait) ? read(end->fd, data, size_bytes)
+                                                       : preadv2(end->fd, &part, 1, -1, RWF_NOWAIT);
         if (size >= 0)
             return size;
         if (errno == EOPNOTSUPP && !nr_flag_get(&end->lacks_nowait))
@@ -139,14 +141,14 @@ long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts,
     }
 }
 
-long nr_os_pipe_read_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
+long nr_os_pipe_read_call(struct nr_os_pipe_end *end, void *data, size_t size_bytes,
                           long arguments[6])
 {
     nr_os_pipe_mode(end, false);
     arguments[0] = end->fd;
-    arguments[1] = (long)parts;
-    arguments[2] = count;
-    return SYS_readv;
+    arguments[1] = (long)data;
+    arguments[2] = (long)size_bytes;
+    return SYS_read;
 }
 
 bool nr_os_pipe_write_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,

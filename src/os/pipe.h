@@ -37,11 +37,11 @@ struct nr_os_pipe_end {
 #define NR_OS_PIPE_END_NULL ((struct nr_os_pipe_end){.fd = -1})
 
 /* Never block; -EAGAIN. */
-long nr_os_pipe_read_now(struct nr_os_pipe_end *end, const struct iovec *parts, int count);
+long nr_os_pipe_read_now(struct nr_os_pipe_end *end, void *data, size_t size_bytes);
 long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts, int count);
 
 /* The arguments for nr_endpoint_call() that block; false if this kernel's way can't be one call. */
-long nr_os_pipe_read_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
+long nr_os_pipe_read_call(struct nr_os_pipe_end *end, void *data, size_t size_bytes,
                           long arguments[6]);
 bool nr_os_pipe_write_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
                            long *ret_number, long arguments[6]);

@@ -3,7 +3,6 @@
  * endpoint -- what all transports share: birth and death of an endpoint, and the one wait
  */
 #include "transport/endpoint.h"
-#include "os/guard.h"
 #include "os/process.h"
 #include <stdlib.h>
 #include <string.h>
@@ -57,17 +56,6 @@ void nr_endpoint_free(struct naru_endpoint *endpoint)
     free(endpoint);
 }
 
-bool nr_endpoint_blocks_directly(const struct naru_endpoint *endpoint,
-                                 const struct nr_deadline *deadline)
-{
-    return nr_deadline_is_never(deadline) && endpoint->peer_pidfd < 0 && nr_os_guard_works();
-}
-
-long nr_endpoint_call(struct naru_endpoint *endpoint, long number, const long arguments[6])
-{
-    return nr_os_guarded_call(&endpoint->interrupt.raised, number, arguments);
-}
-
 int nr_endpoint_interrupted(struct naru_endpoint *endpoint)
 {
     if (!nr_interrupt_consume(&endpoint->interrupt))
@@ -112,7 +100,7 @@ int nr_endpoint_wait(struct naru_endpoint *endpoint, int fd, unsigned events,
     return -EOWNERDEAD;
 }
 
-void nr_out_copy(const struct nr_out *out, size_t from, void *to, size_t size_bytes)
+void nr_out_copy_parts(const struct nr_out *out, size_t from, void *to, size_t size_bytes)
 {
     char *target = to;
 

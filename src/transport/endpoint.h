@@ -14,13 +14,16 @@
  */
 #include "base/error.h"
 #include "base/uri.h"
+#include "base/cleanup.h"
 #include "os/clock.h"
+#include "os/guard.h"
 #include "os/interrupt.h"
 #include "os/io.h"
 #include "os/lock.h"
 #include <naru/endpoint.h>
 #include <naru/transport.h>
 #include <stdbool.h>
+#include <string.h>
 
 enum { NR_MESSAGE_LIMIT_BYTES = 1 << 30 }; /* 1 GiB: the largest message of any stream */
 
@@ -153,11 +156,18 @@ void nr_endpoint_free(struct naru_endpoint *endpoint);
 
 /* True when the caller may block in the system call itself: no deadline, nobody to watch, and an
    interrupt can't be missed (os/guard.h). */
-bool nr_endpoint_blocks_directly(const struct naru_endpoint *endpoint,
-                                 const struct nr_deadline *deadline);
+static inline bool nr_endpoint_blocks_directly(const struct naru_endpoint *endpoint,
+                                               const struct nr_deadline *deadline)
+{
+    return nr_deadline_is_never(deadline) && endpoint->peer_pidfd < 0 && nr_os_guard_works();
+}
 
 /* That system call; -EINTR means: look at nr_endpoint_interrupted() and go round again. */
-long nr_endpoint_call(struct naru_endpoint *endpoint, long number, const long arguments[6]);
+static inline long nr_endpoint_call(struct naru_endpoint *endpoint, long number,
+                                    const long arguments[6])
+{
+    return nr_os_guarded_call(&endpoint->interrupt.raised, number, arguments);
+}
 
 /*
  * Sleeps until `fd` (-1: none) polls `events`, the deadline is over (-EAGAIN if it was 0, -ETIMEDOUT),
@@ -174,7 +184,14 @@ int nr_endpoint_interrupted(struct naru_endpoint *endpoint);
 bool nr_endpoint_peer_is_dead(const struct naru_endpoint *endpoint);
 
 /* Copies `size_bytes` at offset `from` of the scattered message to `to`. */
-void nr_out_copy(const struct nr_out *out, size_t from, void *to, size_t size_bytes);
+void nr_out_copy_parts(const struct nr_out *out, size_t from, void *to, size_t size_bytes);
+static inline void nr_out_copy(const struct nr_out *out, size_t from, void *to, size_t size_bytes)
+{
+    if (out->parts_count > 1)
+        nr_out_copy_parts(out, from, to, size_bytes);
+    else if (size_bytes)
+        memcpy(to, (const char *)out->parts->iov_base + from, size_bytes);
+}
 
 /*
  * Delivers a message that stands at `data`: copies it when it fits, spills it (-EMSGSIZE) when not.

@@ -309,7 +309,7 @@ static int nr_mq_send_flat(struct nr_mq *mq, const void *data, size_t size_bytes
     }
 }
 
-static int nr_mq_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+nr_flat static int nr_mq_send(struct naru_endpoint *endpoint, const struct nr_out *out,
                       struct nr_deadline *deadline)
 {
     struct nr_mq *mq = nr_mq_of(endpoint);
@@ -389,7 +389,7 @@ static int nr_mq_recv_apart(struct nr_mq *mq, struct nr_in *in, struct nr_deadli
     return nr_in_deliver(in, data, (size_t)size);
 }
 
-static int nr_mq_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
+nr_flat static int nr_mq_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
 {
     struct nr_mq *mq = nr_mq_of(endpoint);
     unsigned priority;

@@ -3,8 +3,8 @@
  * pipe -- pipe://, fifo:// : messages over a pipe in packet mode
  *
  * What       Each packet, at most PIPE_BUF bytes and so atomic, is a header and a fragment. A message of
- *            one fragment goes from the sender's memory to the receiver's in one writev and one readv. A
- *            larger one is put together by the receiver (assembly.h).
+ *            one fragment goes in one pwritev2 and comes in one read. A larger one is put together by the
+ *            receiver (assembly.h).
  * Format     nr_pipe_header (pipe.h), then the fragment. Valid: magic and kind known, offset + fragment <=
  *            total <= the largest message.
  * Ends       A sender says HELLO and GOODBYE. A FIFO has ended when it has no writer left: with all
@@ -18,6 +18,14 @@
 #include "transport/pipe.h"
 #include <stdlib.h>
 #include <string.h>
+
+/* A whole packet. To read one plainly and copy at most a page costs less than the kernel's work on an iovec
+   that would put it where it belongs; in writing, that is so for small ones (bench/RESULTS.md). */
+struct nr_pipe_packet {
+    struct nr_pipe_header header;
+    char fragment[NR_PIPE_FRAGMENT_BYTES];
+};
+enum { NR_PIPE_COPY_BYTES = 1024 };
 
 /* -- sending ------------------------------------------------------------------------------- */
 
@@ -100,11 +108,14 @@ static int nr_pipe_send_fragments(struct nr_pipe *pipe, struct nr_pipe_header *h
     return 0;
 }
 
-int nr_pipe_send(struct naru_endpoint *endpoint, const struct nr_out *out,
-                 struct nr_deadline *deadline)
+nr_flat int nr_pipe_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+                         struct nr_deadline *deadline)
 {
     struct nr_pipe *pipe = nr_pipe_of(endpoint);
-    struct nr_pipe_header header = {
+    struct nr_pipe_packet packet;
+    struct iovec parts[2] = {{&packet, sizeof packet.header}, out->parts[0]};
+
+    packet.header = (struct nr_pipe_header){
         .kind = NR_PIPE_DATA,
         .pid = pipe->pid,
         .sender = pipe->sender,
@@ -112,9 +123,6 @@ int nr_pipe_send(struct naru_endpoint *endpoint, const struct nr_out *out,
         .total_bytes = (uint32_t)out->size_bytes,
         .type = out->type,
     };
-    char gathered[NR_PIPE_FRAGMENT_BYTES];
-    struct iovec parts[2] = {{&header, sizeof header}, out->parts[0]};
-
     if (!nr_flag_get(&pipe->said_hello)) {
         int result = nr_pipe_put_header(pipe, NR_PIPE_HELLO, deadline);
         if (result < 0)
@@ -122,21 +130,15 @@ int nr_pipe_send(struct naru_endpoint *endpoint, const struct nr_out *out,
         nr_flag_set(&pipe->said_hello, true);
     }
     if (out->size_bytes > NR_PIPE_FRAGMENT_BYTES)
-        return nr_pipe_send_fragments(pipe, &header, out, deadline);
-    if (out->parts_count > 1) {
-        nr_out_copy(out, 0, gathered, out->size_bytes);
-        parts[1] = (struct iovec){gathered, out->size_bytes};
-    }
-    return nr_pipe_put(pipe, parts, 2, deadline);
+        return nr_pipe_send_fragments(pipe, &packet.header, out, deadline);
+    if (out->parts_count == 1 && out->size_bytes > NR_PIPE_COPY_BYTES)
+        return nr_pipe_put(pipe, parts, 2, deadline);
+    nr_out_copy(out, 0, packet.fragment, out->size_bytes);
+    parts[0].iov_len += out->size_bytes;
+    return nr_pipe_put(pipe, parts, 1, deadline);
 }
 
 /* -- receiving ----------------------------------------------------------------------------- */
-
-/* A packet as it was read: the header, then up to capacity bytes in the caller's room, the rest here. */
-struct nr_pipe_packet {
-    struct nr_pipe_header header;
-    char rest[NR_PIPE_FRAGMENT_BYTES];
-};
 
 /* The FIFO has no writer left. Open it anew, so that it waits for the next one instead of polling
    as hung up for ever; under the same number, which is in the caller's epoll. */
@@ -179,7 +181,6 @@ static int nr_pipe_accept(struct nr_pipe *pipe, struct nr_pipe_packet *packet, s
 {
     const struct nr_pipe_header *header = &packet->header;
     struct naru_message *message = in->message;
-    char fragment[NR_PIPE_FRAGMENT_BYTES];
 
     nr_lock_scope(&pipe->endpoint.lock);
     if (header->kind == NR_PIPE_HELLO)
@@ -189,10 +190,6 @@ static int nr_pipe_accept(struct nr_pipe *pipe, struct nr_pipe_packet *packet, s
         nr_flag_set(&pipe->peer_ended, pipe->is_pair);
         return 0;
     }
-    size_t direct_bytes = size_bytes < message->capacity_bytes ? size_bytes : message->capacity_bytes;
-    if (direct_bytes)
-        memcpy(fragment, message->data, direct_bytes);
-    memcpy(fragment + direct_bytes, packet->rest, size_bytes - direct_bytes);
     struct nr_fragment piece = {
         .sender = header->sender,
         .sender_pid = header->pid,
@@ -201,10 +198,10 @@ static int nr_pipe_accept(struct nr_pipe *pipe, struct nr_pipe_packet *packet, s
         .size_bytes = size_bytes,
         .total_bytes = header->total_bytes,
         .piece_bytes = NR_PIPE_FRAGMENT_BYTES,
-        .data = fragment,
+        .data = packet->fragment,
     };
     if (size_bytes == header->total_bytes) { /* whole, but larger than the room */
-        int result = nr_in_deliver(in, fragment, size_bytes);
+        int result = nr_in_deliver(in, packet->fragment, size_bytes);
         return result < 0 ? result : 1;
     }
     void *whole = NULL;
@@ -239,19 +236,13 @@ static int nr_pipe_check(struct nr_pipe *pipe, const struct nr_pipe_packet *pack
     return 0;
 }
 
-static long nr_pipe_get(struct nr_pipe *pipe, struct nr_pipe_packet *packet,
-                        const struct naru_message *message, bool may_block)
+static long nr_pipe_get(struct nr_pipe *pipe, struct nr_pipe_packet *packet, bool may_block)
 {
-    struct iovec parts[3] = {
-        {&packet->header, sizeof packet->header},
-        {message->data, message->capacity_bytes},
-        {packet->rest, sizeof packet->rest},
-    };
     long arguments[6] = {0};
 
     if (!may_block)
-        return nr_os_pipe_read_now(&pipe->in, parts, 3);
-    long number = nr_os_pipe_read_call(&pipe->in, parts, 3, arguments);
+        return nr_os_pipe_read_now(&pipe->in, packet, sizeof *packet);
+    long number = nr_os_pipe_read_call(&pipe->in, packet, sizeof *packet, arguments);
     return nr_endpoint_call(&pipe->endpoint, number, arguments);
 }
 
@@ -283,7 +274,7 @@ static int nr_pipe_await(struct nr_pipe *pipe, long size, struct nr_deadline *de
     return result;
 }
 
-int nr_pipe_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
+nr_flat int nr_pipe_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
 {
     struct nr_pipe *pipe = nr_pipe_of(endpoint);
     struct naru_message *message = in->message;
@@ -292,7 +283,7 @@ int nr_pipe_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_dea
     for (;;) {
         bool may_block = nr_flag_get(&pipe->had_writer) && !nr_flag_get(&pipe->peer_ended) &&
                          nr_endpoint_blocks_directly(endpoint, deadline);
-        long size = nr_pipe_get(pipe, &packet, message, may_block);
+        long size = nr_pipe_get(pipe, &packet, may_block);
         if (size <= 0) {
             int result = nr_pipe_await(pipe, size, deadline);
             if (result < 0)
@@ -310,6 +301,8 @@ int nr_pipe_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_dea
         message->known = NARU_KNOWS_SEQUENCE | NARU_KNOWS_TYPE | NARU_KNOWS_SENDER_PID;
         if (packet.header.kind == NR_PIPE_DATA && size_bytes == packet.header.total_bytes &&
             size_bytes <= message->capacity_bytes) {
+            if (size_bytes)
+                memcpy(message->data, packet.fragment, size_bytes);
             message->size_bytes = size_bytes;
             return 0;
         }

@@ -269,7 +269,7 @@ static int nr_signal_send_value(struct nr_signal *signal, const struct nr_os_sig
     }
 }
 
-static int nr_signal_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+nr_flat static int nr_signal_send(struct naru_endpoint *endpoint, const struct nr_out *out,
                           struct nr_deadline *deadline)
 {
     struct nr_signal *signal = nr_signal_of(endpoint);
@@ -301,7 +301,7 @@ static int nr_signal_take(struct nr_signal *signal, struct nr_os_signal_value *r
     return 0;
 }
 
-static int nr_signal_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+nr_flat static int nr_signal_recv(struct naru_endpoint *endpoint, struct nr_in *in,
                           struct nr_deadline *deadline)
 {
     struct nr_signal *signal = nr_signal_of(endpoint);

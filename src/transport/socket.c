@@ -161,7 +161,7 @@ static int nr_socket_recv_directly(struct nr_socket *s, struct nr_in *in)
     return result < 0 ? result : -EAGAIN;
 }
 
-int nr_socket_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
+nr_flat int nr_socket_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
 {
     struct nr_socket *s = nr_socket_of(endpoint);
     int result = -EAGAIN;
@@ -298,7 +298,7 @@ static int nr_socket_await_room(struct nr_socket *s, bool has_receivers, struct 
     return result;
 }
 
-int nr_socket_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+nr_flat int nr_socket_send(struct naru_endpoint *endpoint, const struct nr_out *out,
                           struct nr_deadline *deadline)
 {
     struct nr_socket *s = nr_socket_of(endpoint);

@@ -184,7 +184,7 @@ static int nr_packet_send_large(struct nr_socket *s, struct nr_socket_connection
     return result;
 }
 
-static int nr_packet_send(struct nr_socket *s, struct nr_socket_connection *c, const struct nr_out *out,
+nr_flat static int nr_packet_send(struct nr_socket *s, struct nr_socket_connection *c, const struct nr_out *out,
                           struct nr_deadline *deadline, bool may_wait)
 {
     struct {
@@ -491,7 +491,7 @@ static int nr_packet_accept(struct nr_socket *s, struct nr_socket_connection *c,
     return result;
 }
 
-static int nr_packet_take(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
+nr_flat static int nr_packet_take(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
                           bool directly)
 {
     struct naru_message *message = in->message;

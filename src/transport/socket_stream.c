@@ -388,7 +388,7 @@ static int nr_stream_take_buffered(struct nr_socket *s, struct nr_socket_connect
     return -EAGAIN;
 }
 
-static int nr_stream_take(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
+nr_flat static int nr_stream_take(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
                           bool directly)
 {
     if (nr_stream_has_rest(c))
@@ -678,7 +678,7 @@ static int nr_stream_send_raw(struct nr_socket *s, struct nr_socket_connection *
     return sent == bytes ? 0 : nr_stream_finish_raw(s, c, out, deadline, sent);
 }
 
-static int nr_stream_send(struct nr_socket *s, struct nr_socket_connection *c, const struct nr_out *out,
+nr_flat static int nr_stream_send(struct nr_socket *s, struct nr_socket_connection *c, const struct nr_out *out,
                           struct nr_deadline *deadline, bool may_wait)
 {
     int result;

@@ -267,7 +267,7 @@ static int nr_sysv_send_packet(struct nr_sysv *sysv, const struct nr_os_packet *
     }
 }
 
-static int nr_sysv_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+nr_flat static int nr_sysv_send(struct naru_endpoint *endpoint, const struct nr_out *out,
                         struct nr_deadline *deadline)
 {
     alignas(struct nr_os_packet) char stack[sizeof(struct nr_os_packet) + NR_KERNEL_QUEUE_STACK_BYTES];
@@ -404,7 +404,7 @@ static int nr_sysv_recv_large(struct nr_sysv *sysv, struct nr_in *in, struct nr_
     }
 }
 
-static int nr_sysv_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+nr_flat static int nr_sysv_recv(struct naru_endpoint *endpoint, struct nr_in *in,
                         struct nr_deadline *deadline)
 {
     struct nr_sysv *sysv = nr_sysv_of(endpoint);
