@@ -13,7 +13,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-enum { NR_PIDFS_MAGIC = 0x50494446 };
+enum { NR_PIDFS_MAGIC = 0x50494446, NR_PF_EXITING = 4 };
 
 uint64_t *nr_os_process_page;
 static uint64_t nr_os_process_latest;
@@ -83,7 +83,8 @@ bool nr_os_pidfd_is_dead(int pidfd)
     return ready > 0 && (poll_one.revents & (POLLIN | POLLHUP));
 }
 
-static uint64_t nr_os_process_start_time(pid_t pid)
+/* Field `number` of /proc/PID/stat, counted from 1 as in proc(5), from the fourth on; 0 when unknown. */
+static uint64_t nr_os_process_field(pid_t pid, int number)
 {
     char path[32], text[1024];
 
@@ -97,9 +98,14 @@ static uint64_t nr_os_process_start_time(pid_t pid)
         return 0;
     text[size] = '\0';
     const char *field = strrchr(text, ')'); /* the name in field 2 may hold anything, also ')' */
-    for (int number = 2; field && number < 22; number++)
+    for (int at = 2; field && at < number; at++)
         field = strchr(field + 1, ' ');
     return field ? strtoull(field + 1, NULL, 10) : 0;
+}
+
+bool nr_os_process_is_exiting(pid_t pid)
+{
+    return nr_os_process_field(pid, 9) & NR_PF_EXITING;
 }
 
 uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid)
@@ -110,7 +116,7 @@ uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid)
     if (fstatfs(pidfd, &file_system) == 0 && file_system.f_type == NR_PIDFS_MAGIC &&
         fstat(pidfd, &status) == 0)
         return status.st_ino;
-    return nr_os_process_start_time(pid);
+    return nr_os_process_field(pid, 22); /* when it started */
 }
 
 uint64_t nr_os_pid_namespace(void)

@@ -32,6 +32,9 @@ int nr_os_pidfd_open(pid_t pid);
 /* True when the process of that pidfd is dead (a zombie is dead). */
 bool nr_os_pidfd_is_dead(int pidfd);
 
+/* True when it is on its way out: the kernel closes its descriptors a little before its pidfd tells. */
+bool nr_os_process_is_exiting(pid_t pid);
+
 /* What tells this process from a later one with the same pid; 0 when unknown. */
 uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid);
 

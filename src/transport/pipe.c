@@ -16,6 +16,7 @@
  * Threads    A message of one fragment takes no lock. Those of several are sent one after the other.
  */
 #include "transport/pipe.h"
+#include "os/process.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +34,9 @@ static int nr_pipe_gone(struct nr_pipe *pipe)
 {
     struct naru_endpoint *endpoint = &pipe->endpoint;
 
-    if (nr_endpoint_peer_is_dead(endpoint))
+    /* In this order: it may get from the one to the other while we look. */
+    bool is_exiting = endpoint->peer_pidfd >= 0 && nr_os_process_is_exiting(endpoint->peer_pid);
+    if (is_exiting || nr_endpoint_peer_is_dead(endpoint))
         return nr_fail(-EOWNERDEAD, "%s: process %d, which was to receive, has died", endpoint->uri,
                        (int)endpoint->peer_pid);
     return nr_fail(-EPIPE, "%s: nobody has it open to receive any more", endpoint->uri);
