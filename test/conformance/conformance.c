@@ -147,10 +147,6 @@ static void nr_conformance_run(void **state)
 {
     struct nr_test *test = *state;
 
-    if (nr_rows_is_awaited(test->name)) {
-        printf("SKIP: it fails, and its repair is awaited\n");
-        skip();
-    }
     int result = nr_kit_run(nr_conformance_body, test, test->what->seconds ? test->what->seconds : 10);
     nr_rows_remove_names();
     if (result == 77)

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,19 +10,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* TEMPORARY: remove a line here when its fault is repaired. */
-static const char *const nr_rows_awaited[] = {
-    NULL,
-};
-
-bool nr_rows_is_awaited(const char *test)
-{
-    for (int i = 0; nr_rows_awaited[i]; i++)
-        if (fnmatch(nr_rows_awaited[i], test, 0) == 0)
-            return true;
-    return false;
-}
 
 /* -- names --------------------------------------------------------------------------------- */
 

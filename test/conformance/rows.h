@@ -75,9 +75,6 @@ struct nr_channel {
 extern const struct nr_row nr_rows[];
 extern const size_t nr_rows_count;
 
-/* TEMPORARY: tests ("row: case", with *) that fail, and the fix of which is awaited. Must be empty in the end. */
-bool nr_rows_is_awaited(const char *test);
-
 /* The names that were made are noted in memory that outlives a killed test, and can be removed after it. */
 void nr_rows_begin(void);
 void nr_rows_remove_names(void);
