@@ -132,7 +132,8 @@ NARU_API int naru_pair(struct naru_endpoint *ret[2], const char *uri,
  * naru_pair_assign(end, child_pid), which lets go of its own copy of that end and watches the child,
  * so that its death is noticed even before its first call; the child calls
  * naru_pair_assign(end, getpid()), which makes that end usable there and lets go of the other one.
- * Both then naru_close() the end that they do not use, whenever they like.
+ * Both then naru_close() the end that they do not use, whenever they like. Where pidfd_open(2) is refused
+ * (a sandbox, valgrind) a death is noticed by end-of-file (pipe, unix) or by calls that wait, not by naru_fd().
  * Errors: -EINVAL not an end of a pair; -ESRCH no such process.
  */
 NARU_API int naru_pair_assign(struct naru_endpoint *end, pid_t pid);

@@ -130,10 +130,14 @@ int naru_pair(struct naru_endpoint *ret[2], const char *uri, const struct naru_o
     result = transport->pair(ends, &request);
     if (result < 0)
         return nr_core_failed(NULL, result);
-    int self = nr_os_pidfd_open(nr_os_pid());
+    pid_t pid = nr_os_pid();
+    int self = nr_os_pidfd_open(pid);
+    uint64_t identity = self >= 0         ? nr_os_pidfd_identity(self, pid)
+                        : self == -ENOSYS ? nr_os_process_start_time(pid)
+                                          : 0;
     for (int i = 0; i < 2; i++) {
         ends[i]->other = ends[!i];
-        ends[i]->creator_identity = self < 0 ? 0 : nr_os_pidfd_identity(self, nr_os_pid());
+        ends[i]->creator_identity = identity;
     }
     nr_os_close(&self);
     ret[0] = ends[0];
@@ -146,6 +150,10 @@ static int nr_channel_watch(struct naru_endpoint *endpoint, pid_t pid, uint64_t 
 {
     int pidfd = nr_os_pidfd_open(pid);
 
+    bool by_pid = pidfd == -ENOSYS && !nr_os_process_is_missing(pid);
+
+    if (pidfd == -ENOSYS && !by_pid)
+        pidfd = -ESRCH;
     if (pidfd >= 0 && identity && nr_os_pidfd_identity(pidfd, pid) != identity) {
         nr_os_close(&pidfd);
         pidfd = -ESRCH;
@@ -155,11 +163,13 @@ static int nr_channel_watch(struct naru_endpoint *endpoint, pid_t pid, uint64_t 
         if (pidfd >= 0)
             nr_os_eventfd_set(pidfd);
     }
-    if (pidfd < 0)
+    if (pidfd < 0 && !by_pid)
         return nr_fail(pidfd, "can't watch process %d: %s", (int)pid, nr_error_name(pidfd));
     nr_os_close(&endpoint->peer_pidfd);
-    endpoint->peer_pidfd = pidfd;
+    endpoint->peer_pidfd = by_pid ? -1 : pidfd;
     endpoint->peer_pid = pid;
+    endpoint->peer_start_time = by_pid ? nr_os_process_start_time(pid) : 0;
+    endpoint->peer_by_pid = by_pid;
     return nr_ready_watch_peer(endpoint);
 }
 
@@ -191,7 +201,7 @@ static int nr_channel_adopt(struct naru_endpoint *end)
         return result;
     end->owner = owner;
     nr_channel_give_away(end->other);
-    if (end->peer_pidfd >= 0) /* the other end was assigned before the fork, and is still watched */
+    if (end->peer_pidfd >= 0 || end->peer_by_pid) /* the other end was assigned before the fork, and is still watched */
         return 0;
     return nr_channel_watch(end, end->creator_pid, end->creator_identity);
 }

@@ -74,7 +74,7 @@ int naru_send_fd(struct naru_endpoint *endpoint)
 int nr_ready_watch_peer(struct naru_endpoint *endpoint)
 {
     for (int i = 0; i < 2; i++) {
-        if (endpoint->ready_fd[i] < 0)
+        if (endpoint->ready_fd[i] < 0 || endpoint->peer_pidfd < 0)
             continue;
         int result = nr_os_epoll_add(endpoint->ready_fd[i], endpoint->peer_pidfd, NR_READABLE);
         if (result < 0)

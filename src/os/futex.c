@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/futex.h"
+#include "os/lock.h"
+#include "os/process.h"
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -21,11 +23,32 @@ struct nr_os_futex_waitv { /* struct futex_waitv of linux/futex.h, which Debian 
     uint32_t reserved;
 };
 
+enum { NR_OS_FUTEX_SLICE_NS = 5000000 };
+
+static bool nr_os_futex_lacks_waitv;
+
+/* A short sleep on the first word alone. The others are read only: a change of theirs ends no sleep. */
+static int nr_os_futex_wait_slice(const struct nr_os_futex_word *words, unsigned count,
+                                  struct nr_deadline *deadline)
+{
+    struct nr_deadline slice = nr_deadline_in(NR_OS_FUTEX_SLICE_NS);
+    bool is_slice = nr_deadline_left_ns(deadline) > NR_OS_FUTEX_SLICE_NS;
+
+    for (unsigned i = 1; i < count; i++)
+        if (__atomic_load_n(words[i].word, __ATOMIC_SEQ_CST) != words[i].value)
+            return 0;
+    int result = nr_os_futex_wait(words, 1, is_slice ? &slice : deadline);
+    return result == -ETIMEDOUT && is_slice ? -EAGAIN : result;
+}
+
 int nr_os_futex_wait(const struct nr_os_futex_word *words, unsigned count,
                      struct nr_deadline *deadline)
 {
     struct nr_os_futex_waitv waits[NR_OS_FUTEX_WORDS_MAX];
     struct timespec until, *limit = NULL;
+
+    if (count > 1 && nr_flag_get(&nr_os_futex_lacks_waitv))
+        return nr_os_futex_wait_slice(words, count, deadline);
 
     if (!nr_deadline_is_never(deadline)) {
         int64_t left = nr_deadline_left_ns(deadline);
@@ -47,6 +70,10 @@ int nr_os_futex_wait(const struct nr_os_futex_word *words, unsigned count,
                 .flags = FUTEX_32,
             };
         result = syscall(SYS_futex_waitv, waits, count, 0, limit, CLOCK_MONOTONIC);
+        if (result < 0 && nr_os_is_refused(-errno)) {
+            nr_flag_set(&nr_os_futex_lacks_waitv, true);
+            return nr_os_futex_wait_slice(words, count, deadline);
+        }
     }
     if (result >= 0)
         return (int)result + 1;

@@ -20,7 +20,9 @@ struct nr_os_futex_word {
 };
 
 /* Sleeps while every word has its value: 1..128 words, one call (futex_waitv, Linux 5.16). Returns 1 + the
-   index of the word that was woken, or 0 if one had changed already. */
+   index of the word that was woken, or 0 if one had changed already. -EAGAIN: several words, and that call is
+   refused here (valgrind, a sandbox), so that only the first was waited for, and at most 5 ms: look at all that
+   was to wake you, and call again. */
 int nr_os_futex_wait(const struct nr_os_futex_word *words, unsigned count,
                      struct nr_deadline *deadline);
 

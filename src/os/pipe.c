@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/pipe.h"
 #include "os/lock.h"
+#include "os/process.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -66,6 +67,11 @@ int nr_os_replace(int from, int to)
     return result;
 }
 
+bool nr_os_pipe_is_refused(long result)
+{
+    return result == -EOPNOTSUPP || nr_os_is_refused((int)result);
+}
+
 /* O_NONBLOCK as the next call needs it, where RWF_NOWAIT does not do. */
 static int nr_os_pipe_mode(struct nr_os_pipe_end *end, bool is_nonblocking)
 {
@@ -89,7 +95,7 @@ long nr_os_pipe_read_now(struct nr_os_pipe_end *end, void *data, size_t size_byt
                                                        : preadv2(end->fd, &part, 1, -1, RWF_NOWAIT);
         if (size >= 0)
             return size;
-        if (errno == EOPNOTSUPP && !nr_flag_get(&end->lacks_nowait))
+        if (nr_os_pipe_is_refused(-errno) && !nr_flag_get(&end->lacks_nowait))
             nr_flag_set(&end->lacks_nowait, true);
         else if (errno != EINTR)
             return -errno;
@@ -105,7 +111,7 @@ static long nr_os_pipe_write_masked(int fd, const struct iovec *parts, int count
     sigaddset(&pipe_only, SIGPIPE);
     sigpending(&pending);
     pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
-    ssize_t size = pwritev2(fd, parts, count, -1, flags);
+    ssize_t size = flags ? pwritev2(fd, parts, count, -1, flags) : writev(fd, parts, count);
     int error = size < 0 ? errno : 0;
     if (error == EPIPE && !sigismember(&pending, SIGPIPE))
         while (sigtimedwait(&pipe_only, NULL, &(struct timespec){0}) < 0 && errno == EINTR)
@@ -129,14 +135,15 @@ long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts,
             size = pwritev2(end->fd, parts, count, -1, flags | RWF_NOSIGNAL);
             size = size < 0 ? -errno : size;
         }
-        if (size != -EOPNOTSUPP && size != -EINTR)
+        bool is_refused = size < 0 && nr_os_pipe_is_refused(size);
+        if (!is_refused && size != -EINTR)
             return size;
         /* Either flag may be what it does not take; O_NONBLOCK serves as well, so that one goes first. */
-        if (size == -EOPNOTSUPP && flags)
+        if (is_refused && flags)
             nr_flag_set(&end->lacks_nowait, true);
-        else if (size == -EOPNOTSUPP && !nr_flag_get(&nr_os_pipe_lacks_nosignal))
+        else if (is_refused && !nr_flag_get(&nr_os_pipe_lacks_nosignal))
             nr_flag_set(&nr_os_pipe_lacks_nosignal, true);
-        else if (size == -EOPNOTSUPP)
+        else if (is_refused)
             return size;
     }
 }

@@ -40,6 +40,10 @@ struct nr_os_pipe_end {
 long nr_os_pipe_read_now(struct nr_os_pipe_end *end, void *data, size_t size_bytes);
 long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts, int count);
 
+/* True when a write says that the flags are unknown, or (in a sandbox) pwritev2 itself: the next
+   nr_os_pipe_write_now() finds out which, and remembers. */
+bool nr_os_pipe_is_refused(long result);
+
 /* The arguments for nr_endpoint_call() that block; false if this kernel's way can't be one call. */
 long nr_os_pipe_read_call(struct nr_os_pipe_end *end, void *data, size_t size_bytes,
                           long arguments[6]);

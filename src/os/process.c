@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/process.h"
+#include "os/lock.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,9 +69,17 @@ uint64_t nr_os_process_token_new(void)
 
 int nr_os_pidfd_open(pid_t pid)
 {
-    long fd = syscall(SYS_pidfd_open, pid, 0);
+    static bool is_refused; /* a filter can't be taken off again */
 
-    return fd < 0 ? -errno : (int)fd;
+    if (nr_flag_get(&is_refused))
+        return -ENOSYS;
+    long fd = syscall(SYS_pidfd_open, pid, 0);
+    if (fd >= 0)
+        return (int)fd;
+    if (!nr_os_is_refused(-errno))
+        return -errno;
+    nr_flag_set(&is_refused, true);
+    return -ENOSYS;
 }
 
 bool nr_os_pidfd_is_dead(int pidfd)
@@ -83,29 +93,74 @@ bool nr_os_pidfd_is_dead(int pidfd)
     return ready > 0 && (poll_one.revents & (POLLIN | POLLHUP));
 }
 
-/* Field `number` of /proc/PID/stat, counted from 1 as in proc(5), from the fourth on; 0 when unknown. */
-static uint64_t nr_os_process_field(pid_t pid, int number)
+/* What /proc/PID/stat says; false when it says nothing. */
+struct nr_os_process_look {
+    char state;
+    uint64_t flags;
+    unsigned threads_count;
+    uint64_t start_time;
+};
+
+static bool nr_os_process_look(pid_t pid, struct nr_os_process_look *ret)
 {
     char path[32], text[1024];
 
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return 0;
+        return false;
     ssize_t size = read(fd, text, sizeof text - 1);
     close(fd);
     if (size <= 0)
-        return 0;
+        return false;
     text[size] = '\0';
     const char *field = strrchr(text, ')'); /* the name in field 2 may hold anything, also ')' */
-    for (int at = 2; field && at < number; at++)
-        field = strchr(field + 1, ' ');
-    return field ? strtoull(field + 1, NULL, 10) : 0;
+    for (int number = 3; number <= 22; number++) {
+        field = field ? strchr(field + 1, ' ') : NULL;
+        if (!field)
+            return false;
+        if (number == 3)
+            ret->state = field[1];
+        if (number == 9)
+            ret->flags = strtoull(field + 1, NULL, 10);
+        if (number == 20)
+            ret->threads_count = (unsigned)strtoul(field + 1, NULL, 10);
+    }
+    ret->start_time = strtoull(field + 1, NULL, 10);
+    return true;
+}
+
+uint64_t nr_os_process_start_time(pid_t pid)
+{
+    struct nr_os_process_look look;
+
+    return nr_os_process_look(pid, &look) ? look.start_time : 0;
+}
+
+bool nr_os_process_is_missing(pid_t pid)
+{
+    return kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+bool nr_os_process_is_gone(pid_t pid, uint64_t start_time)
+{
+    struct nr_os_process_look look;
+
+    if (nr_os_process_is_missing(pid))
+        return true;
+    if (!nr_os_process_look(pid, &look))
+        return false;
+    if (start_time && look.start_time != start_time)
+        return true;
+    /* A first thread that has ended while others go on is a zombie, too, but the process lives. */
+    return (look.state == 'Z' || look.state == 'X') && look.threads_count <= 1;
 }
 
 bool nr_os_process_is_exiting(pid_t pid)
 {
-    return nr_os_process_field(pid, 9) & NR_PF_EXITING;
+    struct nr_os_process_look look;
+
+    return nr_os_process_look(pid, &look) && look.flags & NR_PF_EXITING;
 }
 
 uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid)
@@ -116,7 +171,7 @@ uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid)
     if (fstatfs(pidfd, &file_system) == 0 && file_system.f_type == NR_PIDFS_MAGIC &&
         fstat(pidfd, &status) == 0)
         return status.st_ino;
-    return nr_os_process_field(pid, 22); /* when it started */
+    return nr_os_process_start_time(pid);
 }
 
 uint64_t nr_os_pid_namespace(void)

@@ -7,6 +7,7 @@
  *            an identity (it is reused); a pid with the inode of its pidfd is, on kernels that have
  *            pidfs (6.9). Before that, the pid with the start time of /proc/PID/stat stands in.
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -26,7 +27,14 @@ static inline bool nr_os_process_is(uint64_t token)
     return token && nr_os_process_page && *nr_os_process_page == token;
 }
 
-/* A pidfd, close-on-exec; -ESRCH when there is no such process (any more), -EMFILE, ... */
+/* True for what an older kernel, valgrind or a sandbox (seccomp) says to a call that it does not know. */
+static inline bool nr_os_is_refused(int error)
+{
+    return error == -ENOSYS || error == -EPERM;
+}
+
+/* A pidfd, close-on-exec; -ESRCH when there is no such process (any more), -EMFILE, ... -ENOSYS: there are
+   none here, now and later; the functions below stand in. */
 int nr_os_pidfd_open(pid_t pid);
 
 /* True when the process of that pidfd is dead (a zombie is dead). */
@@ -37,6 +45,12 @@ bool nr_os_process_is_exiting(pid_t pid);
 
 /* What tells this process from a later one with the same pid; 0 when unknown. */
 uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid);
+
+/* Without a pidfd: the kernel knows no such pid, or it is a zombie, or another process has it by now (start_time
+   0: that is not looked at). False when in doubt. A few system calls. */
+bool nr_os_process_is_missing(pid_t pid); /* the first of these only */
+bool nr_os_process_is_gone(pid_t pid, uint64_t start_time);
+uint64_t nr_os_process_start_time(pid_t pid); /* in ticks since boot; 0 when unknown */
 
 /* The inode of the calling process's PID namespace; 0 when /proc is not there. */
 uint64_t nr_os_pid_namespace(void);

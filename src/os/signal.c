@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/signal.h"
+#include "os/process.h"
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
@@ -66,7 +67,7 @@ int nr_os_signal_take(int signal_number, struct nr_os_signal_value *ret)
     return 0;
 }
 
-int nr_os_signal_send(int pidfd, int signal_number, const struct nr_os_signal_value *value)
+static siginfo_t nr_os_signal_information(int signal_number, const struct nr_os_signal_value *value)
 {
     siginfo_t information;
 
@@ -76,12 +77,44 @@ int nr_os_signal_send(int pidfd, int signal_number, const struct nr_os_signal_va
     information.si_pid = value->sender_pid;
     information.si_uid = value->sender_uid;
     information.si_value.sival_ptr = (void *)(uintptr_t)value->value;
+    return information;
+}
+
+int nr_os_signal_send(int pidfd, int signal_number, const struct nr_os_signal_value *value)
+{
+    siginfo_t information = nr_os_signal_information(signal_number, value);
+
     return syscall(SYS_pidfd_send_signal, pidfd, signal_number, &information, 0) < 0 ? -errno : 0;
 }
 
 int nr_os_signal_may_send(int pidfd)
 {
-    return syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) < 0 ? -errno : 0;
+    if (syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) == 0)
+        return 0;
+    int result = -errno;
+    if (result != -EPERM)
+        return result;
+    /* The target does not let us, or the sandbox does not: everyone may signal himself. */
+    int self = nr_os_pidfd_open(getpid());
+    bool is_refused = self >= 0 && syscall(SYS_pidfd_send_signal, self, 0, NULL, 0) < 0;
+    if (self >= 0)
+        close(self);
+    return is_refused ? -ENOSYS : result;
+}
+
+int nr_os_signal_send_by_pid(pid_t pid, uint64_t start_time, int signal_number,
+                             const struct nr_os_signal_value *value)
+{
+    siginfo_t information = nr_os_signal_information(signal_number, value);
+
+    if (nr_os_process_is_gone(pid, start_time))
+        return -ESRCH;
+    return syscall(SYS_rt_sigqueueinfo, pid, signal_number, &information) < 0 ? -errno : 0;
+}
+
+int nr_os_signal_may_send_by_pid(pid_t pid)
+{
+    return kill(pid, 0) < 0 ? -errno : 0;
 }
 
 /* Reads a file of /proc as text; its length, or -errno. */

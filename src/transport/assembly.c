@@ -61,8 +61,9 @@ static void nr_assembly_sweep(struct nr_assembly *assembly)
     struct nr_assembly_sender **place = &assembly->senders;
 
     while (*place) {
-        int pidfd = nr_os_pidfd_open((*place)->pid);
-        if (pidfd == -ESRCH)
+        pid_t pid = (*place)->pid;
+        int pidfd = nr_os_pidfd_open(pid);
+        if (pidfd == -ESRCH || (pidfd == -ENOSYS && nr_os_process_is_gone(pid, 0)))
             nr_assembly_free(assembly, place);
         else
             place = &(*place)->next;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NR_ENDPOINT_LOOK_NS ((int64_t)50000000) /* without pidfds: how often to ask for the peer */
+
 int nr_endpoint_new(struct naru_endpoint **ret, size_t size_bytes,
                     const struct nr_transport *transport, const struct nr_request *request)
 {
@@ -65,6 +67,8 @@ int nr_endpoint_interrupted(struct naru_endpoint *endpoint)
 
 bool nr_endpoint_peer_is_dead(const struct naru_endpoint *endpoint)
 {
+    if (endpoint->peer_by_pid)
+        return nr_os_process_is_gone(endpoint->peer_pid, endpoint->peer_start_time);
     return endpoint->peer_pidfd >= 0 && nr_os_pidfd_is_dead(endpoint->peer_pidfd);
 }
 
@@ -86,7 +90,16 @@ int nr_endpoint_wait(struct naru_endpoint *endpoint, int fd, unsigned events,
         {.fd = interrupt_fd, .events = POLLIN},
         {.fd = endpoint->peer_pidfd, .events = POLLIN},
     };
-    int ready = nr_os_poll(fds, 3, deadline);
+    struct nr_deadline slice = nr_deadline_in(NR_ENDPOINT_LOOK_NS);
+    bool is_slice = endpoint->peer_by_pid && nr_deadline_left_ns(deadline) > NR_ENDPOINT_LOOK_NS;
+    int ready = nr_os_poll(fds, 3, is_slice ? &slice : deadline);
+    if (ready == 0 && is_slice) {
+        if (!nr_endpoint_peer_is_dead(endpoint))
+            return 0;
+        slice = nr_deadline_in(0); /* what it left may have come since */
+        ready = nr_os_poll(fds, 1, &slice);
+        return ready > 0 ? 0 : -EOWNERDEAD;
+    }
     if (ready == -EINTR)
         return nr_endpoint_interrupted(endpoint);
     if (ready < 0)

@@ -144,7 +144,9 @@ struct naru_endpoint {
     pid_t creator_pid;           /* who made it ... */
     uint64_t creator_identity;   /* ... and, for a pair, what tells it from a later process */
     pid_t peer_pid;              /* pair, assigned: who holds the other end */
-    int peer_pidfd;              /* -1: not watched */
+    int peer_pidfd;              /* -1: not watched, or ... */
+    bool peer_by_pid;            /* ... pidfds are refused here, and someone has to look again and again */
+    uint64_t peer_start_time;    /* then */
     char *uri;
 };
 
@@ -159,7 +161,8 @@ void nr_endpoint_free(struct naru_endpoint *endpoint);
 static inline bool nr_endpoint_blocks_directly(const struct naru_endpoint *endpoint,
                                                const struct nr_deadline *deadline)
 {
-    return nr_deadline_is_never(deadline) && endpoint->peer_pidfd < 0 && nr_os_guard_works();
+    return nr_deadline_is_never(deadline) && endpoint->peer_pidfd < 0 &&
+           !endpoint->peer_by_pid && nr_os_guard_works();
 }
 
 /* That system call; -EINTR means: look at nr_endpoint_interrupted() and go round again. */
@@ -180,7 +183,7 @@ int nr_endpoint_wait(struct naru_endpoint *endpoint, int fd, unsigned events,
 /* -EINTR, with its text, if an interrupt is pending; it is consumed. 0 otherwise. */
 int nr_endpoint_interrupted(struct naru_endpoint *endpoint);
 
-/* True when a pair's other process is known to be dead. One poll(2) if it is watched. */
+/* True when a pair's other process is known to be dead. One poll(2) if it is watched (a few calls by pid). */
 bool nr_endpoint_peer_is_dead(const struct naru_endpoint *endpoint);
 
 /* Copies `size_bytes` at offset `from` of the scattered message to `to`. */

@@ -318,6 +318,7 @@ static int nr_file_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
         stat->queued_messages = point.sequence - record.sequence + 1;
         stat->queued_bytes = point.offset - offset;
     }
+    nr_party_sweep(&file->party, true); /* the dead are not peers */
     stat->peers = nr_party_count(&file->party, 0);
     stat->known |= NARU_STAT_QUEUED | NARU_STAT_QUEUED_BYTES | NARU_STAT_PEERS;
     return 0;

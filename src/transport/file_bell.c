@@ -74,7 +74,7 @@ static int nr_file_bell_sleep(struct nr_file *file, uint32_t bell, int64_t slice
                     nr_deadline_left_ns(deadline) > slice_ns;
 
     int result = nr_os_futex_wait(words, 3, is_slice ? &slice : deadline);
-    if (result == -EINTR || (result == -ETIMEDOUT && is_slice))
+    if (result == -EINTR || result == -EAGAIN || (result == -ETIMEDOUT && is_slice))
         return 0;
     if (result < 0)
         return result == -ETIMEDOUT

@@ -20,6 +20,10 @@
 
 static int nr_file_ready_fail(struct nr_file *file, int error)
 {
+    if (nr_os_is_refused(error))
+        return nr_fail(-EOPNOTSUPP, "no descriptor for %s: inotify is refused here (a sandbox?); receive with "
+                                    "a time-out instead",
+                       file->endpoint.uri);
     return nr_fail(error,
                    "no descriptor for %s: %s; raise `ulimit -n`, or fs.inotify.max_user_instances "
                    "and max_user_watches",

@@ -84,6 +84,8 @@ static bool nr_party_ask(struct nr_party *party, unsigned index, uint64_t word)
         return nr_os_pidfd_is_dead(watch->pidfd);
     nr_os_close(&watch->pidfd);
     int pidfd = nr_os_pidfd_open(pid);
+    if (pidfd == -ENOSYS)
+        return nr_os_process_is_gone(pid, 0); /* identities are those of pidfds: not comparable */
     if (pidfd < 0)
         return pidfd == -ESRCH;
     uint64_t identity =

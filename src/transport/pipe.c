@@ -35,7 +35,8 @@ static int nr_pipe_gone(struct nr_pipe *pipe)
     struct naru_endpoint *endpoint = &pipe->endpoint;
 
     /* In this order: it may get from the one to the other while we look. */
-    bool is_exiting = endpoint->peer_pidfd >= 0 && nr_os_process_is_exiting(endpoint->peer_pid);
+    bool is_watched = endpoint->peer_pidfd >= 0 || endpoint->peer_by_pid;
+    bool is_exiting = is_watched && nr_os_process_is_exiting(endpoint->peer_pid);
     if (is_exiting || nr_endpoint_peer_is_dead(endpoint))
         return nr_fail(-EOWNERDEAD, "%s: process %d, which was to receive, has died", endpoint->uri,
                        (int)endpoint->peer_pid);
@@ -53,7 +54,7 @@ static int nr_pipe_put(struct nr_pipe *pipe, const struct iovec *parts, int coun
         if (nr_endpoint_blocks_directly(endpoint, deadline) &&
             nr_os_pipe_write_call(&pipe->out, parts, count, &number, arguments)) {
             written = nr_endpoint_call(endpoint, number, arguments);
-            if (written == -EOPNOTSUPP) /* this kernel has no RWF_NOSIGNAL: finds out, and remembers */
+            if (written < 0 && nr_os_pipe_is_refused(written)) /* no RWF_NOSIGNAL here: finds out, and remembers */
                 written = nr_os_pipe_write_now(&pipe->out, parts, count);
         } else {
             written = nr_os_pipe_write_now(&pipe->out, parts, count);

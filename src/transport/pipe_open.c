@@ -10,6 +10,8 @@
 #include "os/random.h"
 #include "transport/pipe.h"
 
+enum { NR_PIPE_NAP_NS = 5000000 };
+
 static void nr_pipe_release(struct naru_endpoint *endpoint)
 {
     struct nr_pipe *pipe = nr_pipe_of(endpoint);
@@ -226,6 +228,18 @@ static int nr_pipe_make_fifo(const struct nr_request *request)
     return 0;
 }
 
+/* Where inotify is refused. */
+static int nr_pipe_nap(struct nr_pipe *pipe, struct nr_deadline *deadline)
+{
+    int64_t left_ns = nr_deadline_left_ns(deadline);
+    struct nr_deadline nap = nr_deadline_in(NR_PIPE_NAP_NS);
+
+    if (left_ns <= NR_PIPE_NAP_NS)
+        return nr_endpoint_wait(&pipe->endpoint, -1, 0, deadline);
+    int result = nr_endpoint_wait(&pipe->endpoint, -1, 0, &nap);
+    return result == -ETIMEDOUT ? 0 : result;
+}
+
 /* Opens to write as soon as someone has it open to read. */
 static int nr_pipe_open_sender(struct nr_pipe *pipe, const char *path)
 {
@@ -238,11 +252,14 @@ static int nr_pipe_open_sender(struct nr_pipe *pipe, const char *path)
             return fd;
         if (watch_fd < 0) {
             watch_fd = nr_os_open_watch(path);
-            if (watch_fd < 0)
+            if (watch_fd < 0 && !nr_os_is_refused(watch_fd))
                 return watch_fd;
-            continue; /* someone may have come before the watch was there */
+            if (watch_fd >= 0)
+                continue; /* someone may have come before the watch was there */
         }
-        int result = nr_endpoint_wait(&pipe->endpoint, watch_fd, NR_READABLE, &deadline);
+        int result = watch_fd >= 0
+                         ? nr_endpoint_wait(&pipe->endpoint, watch_fd, NR_READABLE, &deadline)
+                         : nr_pipe_nap(pipe, &deadline);
         if (result == -ETIMEDOUT || result == -EAGAIN)
             return nr_fail(-ETIMEDOUT,
                            "nobody opened %s to receive within %.1f s; start the receiver, or raise "
@@ -250,7 +267,8 @@ static int nr_pipe_open_sender(struct nr_pipe *pipe, const char *path)
                            path, (double)pipe->endpoint.options.peer_timeout_ns / 1e9);
         if (result < 0)
             return result;
-        nr_os_drain(watch_fd);
+        if (watch_fd >= 0)
+            nr_os_drain(watch_fd);
     }
 }
 

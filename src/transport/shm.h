@@ -97,7 +97,8 @@ struct nr_shm_pause {
     int spins;
     bool is_prepared;
     uint32_t word;
-    int64_t recheck_ns;
+    int64_t recheck_ns; /* the next one; 0: the first */
+    struct nr_deadline look; /* when to ask for deaths; not set: not begun */
     uint32_t blocker; /* set by the caller on -EBUSY */
 };
 

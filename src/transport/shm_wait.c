@@ -122,6 +122,13 @@ static int64_t nr_shm_recheck(const struct nr_shm *shm, struct nr_shm_pause *pau
     return now;
 }
 
+/* A rest lasts until it is time to look for deaths, also when it is slept in slices (os/futex.h). */
+static void nr_shm_rest(struct nr_shm *shm, struct nr_shm_pause *pause)
+{
+    if (nr_deadline_is_now(&pause->look))
+        pause->look = nr_deadline_in(nr_shm_recheck(shm, pause));
+}
+
 static int nr_shm_sleep(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause,
                         struct nr_deadline *deadline)
 {
@@ -131,12 +138,14 @@ static int nr_shm_sleep(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_
         {(const uint32_t *)&shm->endpoint.interrupt.raised, 0},
     };
     int64_t left_ns = nr_deadline_left_ns(deadline);
-    int64_t recheck_ns = nr_shm_recheck(shm, pause);
-    struct nr_deadline until = nr_deadline_in(recheck_ns < left_ns ? recheck_ns : left_ns);
 
     if (left_ns == 0)
         return -ETIMEDOUT;
-    int result = nr_os_futex_wait(words, 3, &until);
+    nr_shm_rest(shm, pause);
+    bool is_last = nr_deadline_left_ns(&pause->look) >= left_ns;
+    int result = nr_os_futex_wait(words, 3, is_last ? deadline : &pause->look);
+    if (result != -EAGAIN)
+        pause->look = nr_deadline_in(0);
     int interrupted = nr_endpoint_interrupted(&shm->endpoint);
     if (interrupted < 0)
         return interrupted;
@@ -210,8 +219,10 @@ static int nr_shm_watch_wait(void *context)
             return 0;
         if (__atomic_load_n(&shm->watcher_stops, __ATOMIC_ACQUIRE))
             return 0;
-        struct nr_deadline until = nr_deadline_in(nr_shm_recheck(shm, &pause));
-        int result = nr_os_futex_wait(words, 3, &until);
+        nr_shm_rest(shm, &pause);
+        int result = nr_os_futex_wait(words, 3, &pause.look);
+        if (result != -EAGAIN)
+            pause.look = nr_deadline_in(0);
         if (result == 2)
             pause.recheck_ns = NR_SHM_RECHECK_DEATH_NS;
         if ((result == 2 || result == -ETIMEDOUT) && nr_shm_look(shm))

@@ -7,7 +7,8 @@
  *            no messages: the receiver takes them and goes on.
  * Receiver   Opens only if all threads of the process block the signal, and reads it from a signalfd. Not
  *            by sigtimedwait(2): while a thread sleeps in that, /proc shows the signal as not blocked.
- * Sender     Holds a pidfd, so that a later process with the same number gets nothing. A real-time signal
+ * Sender     Holds a pidfd, so that a later process with the same number gets nothing. (Where a sandbox refuses
+ *            pidfds: pid and start time, compared before each send.) A real-time signal
  *            that is neither blocked nor caught kills: so what the target does with it is read from /proc
  *            when the endpoint opens, and again before a send if the last look is older than 10 ms, or than
  *            a hundred times what that look cost (about 15 us, ten sends). Its death is noticed likewise, and
@@ -34,8 +35,9 @@ enum {
 struct nr_signal {
     struct naru_endpoint endpoint;
     int number;
-    int fd;       /* receiver: signalfd; sender: pidfd */
+    int fd;       /* receiver: signalfd; sender: pidfd, or -1: by pid */
     pid_t target; /* sender's */
+    uint64_t target_start_time; /* by pid */
     struct nr_os_signal_value self;
     int64_t look_again_at_ns;
 };
@@ -67,13 +69,19 @@ static int nr_signal_fail_dead(const struct nr_signal *signal)
     return nr_fail(-EOWNERDEAD, "%s: process %d has died", signal->endpoint.uri, (int)signal->target);
 }
 
+static bool nr_signal_target_is_dead(const struct nr_signal *signal)
+{
+    return signal->fd >= 0 ? nr_os_pidfd_is_dead(signal->fd)
+                           : nr_os_process_is_gone(signal->target, signal->target_start_time);
+}
+
 /* > 0: enum nr_os_signal_care. What /proc says of a pid holds for our target if that lives afterwards. */
 static int nr_signal_look(struct nr_signal *signal, pid_t *ret_thread)
 {
     int64_t begin_ns = nr_os_now_ns();
     int care = nr_os_signal_care(signal->target, signal->number, ret_thread);
 
-    if (nr_os_pidfd_is_dead(signal->fd))
+    if (nr_signal_target_is_dead(signal))
         return nr_signal_fail_dead(signal);
     if (care < 0)
         return nr_fail(care, "%s: what process %d does with signal %d can't be read from /proc: %s; mount "
@@ -146,22 +154,32 @@ static int nr_signal_await_target(struct nr_signal *signal)
     }
 }
 
+/* 0: we may signal the target, by pidfd or by pid. */
+static int nr_signal_find_target(struct nr_signal *signal)
+{
+    signal->fd = nr_os_pidfd_open(signal->target);
+    int result = signal->fd < 0 ? signal->fd : nr_os_signal_may_send(signal->fd);
+
+    if (result != -ENOSYS)
+        return result;
+    nr_os_close(&signal->fd);
+    signal->target_start_time = nr_os_process_start_time(signal->target);
+    return nr_os_signal_may_send_by_pid(signal->target);
+}
+
 static int nr_signal_open_sender(struct nr_signal *signal)
 {
     const char *uri = signal->endpoint.uri;
 
-    signal->fd = nr_os_pidfd_open(signal->target);
-    if (signal->fd < 0)
-        return nr_fail(signal->fd, "%s: process %d: %s", uri, (int)signal->target,
-                       nr_error_name(signal->fd));
-    int result = nr_os_signal_may_send(signal->fd);
+    int result = nr_signal_find_target(signal);
     if (result == -ESRCH)
         return nr_fail(result, "%s: process %d has ended", uri, (int)signal->target);
     if (result == -EPERM)
         return nr_fail(result, "%s: process %d belongs to another user, whom uid %u may not signal; run "
                                "both as one user",
                        uri, (int)signal->target, (unsigned)nr_os_uid());
-    return result < 0 ? nr_fail(result, "%s: %s", uri, nr_error_name(result))
+    return result < 0 ? nr_fail(result, "%s: process %d: %s", uri, (int)signal->target,
+                                nr_error_name(result))
                       : nr_signal_await_target(signal);
 }
 
@@ -253,7 +271,10 @@ static int nr_signal_send_value(struct nr_signal *signal, const struct nr_os_sig
             result = nr_signal_look_again(signal);
         if (result < 0)
             return result;
-        result = nr_os_signal_send(signal->fd, signal->number, value);
+        result = signal->fd >= 0
+                     ? nr_os_signal_send(signal->fd, signal->number, value)
+                     : nr_os_signal_send_by_pid(signal->target, signal->target_start_time,
+                                                signal->number, value);
         if (result == 0)
             return 0;
         if (result == -ESRCH)
