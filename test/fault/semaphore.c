@@ -444,7 +444,7 @@ static void waiter_killed_anywhere_hurts_nobody(void **state)
     assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
     printf("killed at %d instructions: %d before the post, %d took it, %d left it to the other\n",
            unposted + taken + left, unposted, taken, left);
-    assert_true(unposted > 10 && left > 10 && taken > 0);
+    assert_true(unposted > 10 && left > 10); /* who is first when both wake is up to the scheduler */
 }
 
 /* Nobody else there: the count is 1 or 0 whenever it dies. */
