@@ -229,8 +229,8 @@ NARU_API int naru_recv_fds(struct naru_endpoint *endpoint, void *data, size_t ca
 /*
  * A descriptor for the caller's own poll, select or epoll, level-triggered: readable while something
  * may be received (naru_fd) or sent (naru_send_fd), including an end or a death to be told. It may be
- * readable for nothing, never silent: after it was readable, call with a time-out of 0 until -EAGAIN,
- * which arms it again. Belongs to the endpoint: do not read, write or close it. The same number for
+ * readable for nothing, never silent: after it was readable, call with a time-out of 0 until -EAGAIN
+ * (shm://: or -EBUSY), which arms it again. Belongs to the endpoint: do not read, write or close it. The same number for
  * the endpoint's life. -EOPNOTSUPP where the technique has none (naru_send_fd on sysv://, signal://).
  */
 NARU_API int naru_fd(struct naru_endpoint *endpoint);

@@ -35,10 +35,13 @@ int nr_kept_push(struct naru_endpoint *endpoint, const struct naru_message *mess
 struct nr_kept *nr_kept_pop(struct naru_endpoint *endpoint, size_t capacity_bytes,
                             size_t *ret_needed_bytes);
 
-/* A receive has found nothing: the descriptor that was handed out must tell of the next message. */
-static inline void nr_core_arm(struct naru_endpoint *endpoint)
+/* A receive has found nothing (or someone in the middle of what comes next): the descriptor that was handed out
+   must tell when that changes. */
+static inline void nr_core_arm(struct naru_endpoint *endpoint, int result)
 {
-    if (endpoint->ready_fd[0] >= 0 && endpoint->transport->arm)
+    bool found_nothing = result == -EAGAIN || result == -ETIMEDOUT || result == -EBUSY;
+
+    if (found_nothing && endpoint->ready_fd[0] >= 0 && endpoint->transport->arm)
         endpoint->transport->arm(endpoint);
 }
 

@@ -222,8 +222,7 @@ int naru_take(struct naru_endpoint *endpoint, struct naru_message *ret_message, 
     result = endpoint->transport->take ? endpoint->transport->take(endpoint, &message, &deadline)
                                        : nr_message_take_copy(endpoint, &message, &deadline);
     if (result < 0) {
-        if (result == -EAGAIN || result == -ETIMEDOUT)
-            nr_core_arm(endpoint);
+        nr_core_arm(endpoint, result);
         return nr_core_failed(endpoint, result);
     }
     nr_count_add(&endpoint->received_messages, 1);

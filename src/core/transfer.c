@@ -167,8 +167,7 @@ static int nr_transfer_recv(struct naru_endpoint *endpoint, struct nr_in *in,
                        "a call with more room",
                        endpoint->uri, message->size_bytes, message->capacity_bytes);
     }
-    if (result == -EAGAIN || result == -ETIMEDOUT)
-        nr_core_arm(endpoint);
+    nr_core_arm(endpoint, result);
     return result;
 }
 

@@ -14,6 +14,7 @@
 #include "child.h"
 #include <errno.h>
 #include <naru/endpoint.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -439,8 +440,14 @@ static void test_stopped_sender_is_named(void **state)
             assert_text_has(words);
             assert_int_equal(naru_recv(receiver, &letter, sizeof letter, NULL, 20 * NARU_MILLISECOND),
                              -EBUSY);
+            /* The descriptor rests meanwhile, and tells when the way is free. */
+            struct pollfd one = {.fd = naru_fd(receiver), .events = POLLIN};
+            assert_true(one.fd >= 0);
+            assert_int_equal(naru_recv(receiver, &letter, sizeof letter, NULL, 0), -EBUSY);
+            assert_int_equal(poll(&one, 1, 100), 0);
             victim_kill(victim);
             victim = 0;
+            assert_int_equal(poll(&one, 1, 5000), 1);
             assert_int_equal(naru_recv(receiver, &letter, sizeof letter, NULL, 0), -EAGAIN);
         }
     }
