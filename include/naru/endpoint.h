@@ -207,7 +207,9 @@ NARU_API int naru_cancel(struct naru_endpoint *endpoint, struct naru_message *me
 /*
  * Takes the next message in place, of any size; it is held until naru_ack() (done) or naru_requeue()
  * (goes to the next receiver, flagged NARU_REDELIVERED). Under at-least-once a receiver that dies in
- * between gives it to another one, where the technique has a memory of its own (shm, file).
+ * between gives it to another one, where the technique has a memory of its own (shm, file). Elsewhere a
+ * requeued message is what this endpoint receives next: by the next call, since a thread that is waiting
+ * in one already is not woken by it.
  */
 NARU_API int naru_take(struct naru_endpoint *endpoint, struct naru_message *ret_message,
                        int64_t timeout_ns);
