@@ -13,12 +13,17 @@
 
 enum { BENCH_WARM_ROUND_TRIPS = 200, BENCH_WARM_MESSAGES = 200, BENCH_ALARM_S = 120 };
 
-static double bench_now_ns(void)
+static double bench_clock_ns(clockid_t clock)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static double bench_now_ns(void)
+{
+    return bench_clock_ns(CLOCK_MONOTONIC);
 }
 
 void bench_die(struct bench_link *link, const char *what)
@@ -72,8 +77,10 @@ static void bench_duel_serve(const struct bench_contestant *c, struct bench_link
     for (size_t i = 0; i < BENCH_WARM_MESSAGES; i++)
         c->recv(link, room);
     c->send(link, room);
+    double cpu_ns = bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     for (size_t i = 0; i < effort->messages; i++)
         c->recv(link, room);
+    link->shared->cpu_ns[BENCH_SERVER] = bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns;
     c->send(link, room);
 }
 
@@ -126,9 +133,10 @@ static void bench_duel_client(const struct bench_contestant *c, struct bench_lin
     bench_duel_pin(link, effort->cpu[BENCH_CLIENT]);
     bench_duel_measure_latency(c, link, effort->round_trips);
     bench_duel_stream(c, link, BENCH_WARM_MESSAGES);
-    double begin_ns = bench_now_ns();
+    double begin_ns = bench_now_ns(), cpu_ns = bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     bench_duel_stream(c, link, effort->messages);
-    link->shared->rate_per_s = (double)effort->messages / (bench_now_ns() - begin_ns) * 1e9;
+    link->shared->stream_ns = bench_now_ns() - begin_ns;
+    link->shared->cpu_ns[BENCH_CLIENT] = bench_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns;
     if (c->leave)
         c->leave(link);
 }
@@ -182,7 +190,8 @@ int bench_duel_run(const struct bench_contestant *contestant, struct bench_link 
     *ret = (struct bench_result){
         .latency_p50_ns = link->shared->latency_p50_ns,
         .latency_p99_ns = link->shared->latency_p99_ns,
-        .message_ns = 1e9 / link->shared->rate_per_s,
+        .message_ns = link->shared->stream_ns / (double)effort->messages,
+        .cpu_ns = (link->shared->cpu_ns[0] + link->shared->cpu_ns[1]) / (double)effort->messages,
     };
     return 0;
 }

@@ -9,7 +9,8 @@
  * Processes  A run forks the server, which prepares and forks the client. They are pinned, and killed by an
  *            alarm if they hang. Nothing outlives a run.
  * Latency    The client sends, the server answers: half of each round trip, its median and its 99th in 100.
- * Rate       The client sends a number of messages, the server answers the last one.
+ * Rate       The client sends a number of messages, the server answers the last one. On one core one of the two
+ *            always runs, so that their processor time is what the stream takes on a machine without others.
  */
 #include <mqueue.h>
 #include <naru/endpoint.h>
@@ -37,7 +38,8 @@ struct bench_ring {
 
 /* What both processes of a run see; made before the fork. */
 struct bench_shared {
-    double latency_p50_ns, latency_p99_ns, rate_per_s;
+    double latency_p50_ns, latency_p99_ns, stream_ns; /* stream_ns: of all messages */
+    double cpu_ns[2];                                 /* of each side, while it streamed */
     char error[BENCH_ERROR_BYTES];
     pid_t pid[2];
     struct bench_ring ring[2];
@@ -78,7 +80,8 @@ struct bench_effort {
 
 struct bench_result {
     double latency_p50_ns, latency_p99_ns;
-    double message_ns; /* of the stream: the time a message takes */
+    double message_ns; /* of the stream: the time a message takes ... */
+    double cpu_ns;     /* ... and what it takes of both processes' processor time */
 };
 
 /* 0, or -1 with shared->error set. */
