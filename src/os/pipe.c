@@ -10,12 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef RWF_NOSIGNAL
-#define RWF_NOSIGNAL 0x00000100 /* Linux 6.18 */
-#endif
-
-/* What this kernel lacks, once it has said so. */
-static bool nr_os_pipe_lacks_nosignal;
+bool nr_os_pipe_lacks_nosignal;
 
 int nr_os_pipe_new(int fds[2])
 {
@@ -72,12 +67,10 @@ bool nr_os_pipe_is_refused(long result)
     return result == -EOPNOTSUPP || nr_os_is_refused((int)result);
 }
 
-/* O_NONBLOCK as the next call needs it, where RWF_NOWAIT does not do. */
-static int nr_os_pipe_mode(struct nr_os_pipe_end *end, bool is_nonblocking)
+int nr_os_pipe_switch(struct nr_os_pipe_end *end, bool is_nonblocking)
 {
-    if (!nr_flag_get(&end->lacks_nowait) || nr_flag_get(&end->is_nonblocking) == is_nonblocking)
-        return 0;
     int result = nr_os_nonblocking(end->fd, is_nonblocking);
+
     if (result == 0)
         nr_flag_set(&end->is_nonblocking, is_nonblocking);
     return result;
@@ -146,32 +139,6 @@ long nr_os_pipe_write_now(struct nr_os_pipe_end *end, const struct iovec *parts,
         else if (is_refused)
             return size;
     }
-}
-
-long nr_os_pipe_read_call(struct nr_os_pipe_end *end, void *data, size_t size_bytes,
-                          long arguments[6])
-{
-    nr_os_pipe_mode(end, false);
-    arguments[0] = end->fd;
-    arguments[1] = (long)data;
-    arguments[2] = (long)size_bytes;
-    return SYS_read;
-}
-
-bool nr_os_pipe_write_call(struct nr_os_pipe_end *end, const struct iovec *parts, int count,
-                           long *ret_number, long arguments[6])
-{
-    if (nr_flag_get(&nr_os_pipe_lacks_nosignal))
-        return false;
-    nr_os_pipe_mode(end, false);
-    *ret_number = SYS_pwritev2;
-    arguments[0] = end->fd;
-    arguments[1] = (long)parts;
-    arguments[2] = count;
-    arguments[3] = -1; /* the position: none */
-    arguments[4] = 0;
-    arguments[5] = RWF_NOSIGNAL;
-    return true;
 }
 
 int nr_os_open_watch(const char *path)
