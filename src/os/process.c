@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,9 +31,9 @@ uid_t nr_os_uid(void)
 
 unsigned nr_os_cpus(void)
 {
-    cpu_set_t set;
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
 
-    return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
+    return count < 1 ? 1 : (unsigned)count;
 }
 
 /* The page reads 0 in a forked child; the counter goes on, so no ancestor ever had the new number. */

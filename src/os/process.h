@@ -14,7 +14,7 @@
 
 pid_t nr_os_pid(void);
 uid_t nr_os_uid(void);
-unsigned nr_os_cpus(void); /* that this thread may run on; at least 1 */
+unsigned nr_os_cpus(void); /* that are online; at least 1 */
 
 /*
  * A number that is this process's own among its ancestors and children: it differs in a forked child

@@ -131,7 +131,7 @@ static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
         return result;
     *ret = nr_shm_of(endpoint);
     (*ret)->pid = nr_os_pid();
-    (*ret)->spin_limit = nr_os_cpus() > 1 ? 0 : -1;
+    (*ret)->spin_limit = nr_os_cpus() > 1 ? NR_SHM_SPIN_FIRST : -1;
     return 0;
 }
 

@@ -25,6 +25,7 @@ enum {
     NR_SHM_SLOTS = 1, /* kinds */
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,
+    NR_SHM_SPIN_FIRST = 1000, /* looks, before it is known whether they pay */
 };
 #define NR_SHM_MAGIC 0x6d68732d7572616eull /* "naru-shm" */
 

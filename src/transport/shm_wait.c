@@ -2,8 +2,9 @@
 /*
  * shm_wait -- to wait on a segment: look again for a while, then sleep
  *
- * What       First spin, for as long as that has been worth it lately, and never with one processor. Then
- *            sleep on the gate's word, the segment's death word and the interrupt.
+ * What       First spin, for as long as that has been worth it lately, and never with one processor. On a core
+ *            that both share it never is, and soon is not tried any more. Then sleep on the gate's word, the
+ *            segment's death word and the interrupt.
  * Death      Whoever dies in a thread that used the segment wakes one sleeper by the death word. The kernel does
  *            that a little before the pidfd tells of the death, so the woken one looks again after 50 us, 100
  *            us, ... Besides, every sleep ends after a while to look (5 ms, doubling to 1 s): that may wake,
@@ -14,10 +15,10 @@
 #include <limits.h>
 
 enum {
-    NR_SHM_SPIN_FIRST = 200,
     NR_SHM_SPIN_MOST = 4000,
+    NR_SHM_SPIN_PROBE = 3000, /* longer than it takes to wake the other side, which may be asleep itself */
     NR_SHM_SPIN_BUSY = 4000, /* before a call that must not sleep says that someone is in the way */
-    NR_SHM_SPIN_REST = 64,
+    NR_SHM_SPIN_REST = 256, /* so that looking does not show in the 99th percentile */
 };
 #define NR_SHM_RECHECK_FIRST_NS ((int64_t)5000000)
 #define NR_SHM_RECHECK_DEATH_NS ((int64_t)50000)
@@ -81,7 +82,7 @@ static int nr_shm_spin_limit(struct nr_shm *shm)
         return limit < 0 ? 0 : limit;
     /* It did not pay; see now and then whether that has changed. */
     unsigned rests = __atomic_add_fetch(&shm->spin_rests, 1, __ATOMIC_RELAXED);
-    return rests % NR_SHM_SPIN_REST ? 0 : NR_SHM_SPIN_FIRST;
+    return rests % NR_SHM_SPIN_REST ? 0 : NR_SHM_SPIN_PROBE;
 }
 
 static int nr_shm_in_the_way(struct nr_shm *shm, uint32_t blocker)
