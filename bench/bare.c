@@ -289,8 +289,7 @@ static void bare_socketpair_join(struct bench_link *link)
 
 static void bare_tcp_prepare(struct bench_link *link)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
 
     link->listen_fd = socket(AF_INET, SOCK_STREAM, 0);

@@ -18,7 +18,8 @@
 #include <sys/types.h>
 
 enum {
-    BENCH_ROOM_BYTES = 8192, /* what a receiver offers; POSIX queues insist on their largest message */
+    BENCH_ROOM_BYTES =
+        8192, /* what a receiver offers; POSIX queues insist on their largest message */
     BENCH_NAME_BYTES = 96,
     BENCH_ERROR_BYTES = 256,
     BENCH_SIGNAL_BYTES = 8,
@@ -53,7 +54,8 @@ struct bench_link {
     unsigned serial;       /* one per run, for names */
     struct bench_shared *shared;
 
-    int fds[4]; /* made before the fork; pipes: [0] and [1] to the server, [2] and [3] to the client */
+    int fds
+        [4]; /* made before the fork; pipes: [0] and [1] to the server, [2] and [3] to the client */
     int in_fd, out_fd;
     int listen_fd, port;
     int queue_id[2];
@@ -70,7 +72,7 @@ struct bench_contestant {
     void (*send)(struct bench_link *link, const void *data);
     void (*recv)(struct bench_link *link, void *room); /* BENCH_ROOM_BYTES */
     void (*leave)(struct bench_link *link);            /* in each process; may be NULL */
-    void (*remove)(struct bench_link *link);           /* names, after the client has left; may be NULL */
+    void (*remove)(struct bench_link *link); /* names, after the client has left; may be NULL */
 };
 
 struct bench_effort {

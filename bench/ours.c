@@ -144,8 +144,7 @@ static void naru_abstract_join(struct bench_link *link)
 /* A port that is free now. */
 static void naru_tcp_prepare(struct bench_link *link)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -180,9 +179,8 @@ const struct bench_contestant bench_naru_abstract =
     NARU_CONTESTANT("abstract://name", .join = naru_abstract_join);
 const struct bench_contestant bench_naru_tcp =
     NARU_CONTESTANT("tcp://, unacknowledged", .prepare = naru_tcp_prepare, .join = naru_tcp_join);
-const struct bench_contestant bench_naru_tcp_acknowledged =
-    NARU_CONTESTANT("tcp://, acknowledged", .prepare = naru_tcp_prepare,
-                    .join = naru_tcp_join_acknowledged);
+const struct bench_contestant bench_naru_tcp_acknowledged = NARU_CONTESTANT(
+    "tcp://, acknowledged", .prepare = naru_tcp_prepare, .join = naru_tcp_join_acknowledged);
 
 /* -- pairs ----------------------------------------------------------------------------------- */
 

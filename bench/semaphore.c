@@ -20,7 +20,7 @@ enum { REPEATS = 9, PAIRS = 2000000, ROUND_TRIPS = 20000 };
 static struct bench_shared {
     struct naru_semaphore_state state[2];
     sem_t bare[2];
-} *shared;
+} * shared;
 
 static struct naru_semaphore *ours[2];
 

@@ -119,8 +119,9 @@ static size_t bench_count(double seconds, double one_ns)
 }
 
 /* How many round trips and messages fill the time. */
-static int bench_calibrate(struct bench_settings *settings, const struct bench_contestant *contestant,
-                           size_t size_bytes, struct bench_effort *ret)
+static int bench_calibrate(struct bench_settings *settings,
+                           const struct bench_contestant *contestant, size_t size_bytes,
+                           struct bench_effort *ret)
 {
     struct bench_effort effort = {1000, 5000, {settings->cpu[0], settings->cpu[1]}};
     struct bench_result result;
@@ -190,14 +191,15 @@ static void bench_print_header(const struct bench_settings *settings)
     printf("Both processes on core %d", settings->cpu[0]);
     if (settings->cpu[1] != settings->cpu[0])
         printf(" and %d, one each", settings->cpu[1]);
-    printf("; %d rounds of %.2f s, %s. Latency: one way, us. Rate: thousand messages a second.\n"
-           "Ratio: naru's time over bare's, of the median latency and of a message of the stream; cpu: the\n"
-           "same by the processor time of both processes, which other programs do not disturb.\n\n",
-           settings->rounds, settings->seconds,
-           settings->by_quartile ? "lower quartile" : "median");
-    printf("| naru | bare | bytes | bare p50 | p99 | naru p50 | p99 | ratio | bare rate | naru rate | "
-           "ratio | cpu | goal |\n%s\n",
-           bench_rule);
+    printf(
+        "; %d rounds of %.2f s, %s. Latency: one way, us. Rate: thousand messages a second.\n"
+        "Ratio: naru's time over bare's, of the median latency and of a message of the stream; cpu: the\n"
+        "same by the processor time of both processes, which other programs do not disturb.\n\n",
+        settings->rounds, settings->seconds, settings->by_quartile ? "lower quartile" : "median");
+    printf(
+        "| naru | bare | bytes | bare p50 | p99 | naru p50 | p99 | ratio | bare rate | naru rate | "
+        "ratio | cpu | goal |\n%s\n",
+        bench_rule);
 }
 
 static const char *bench_verdict(const struct bench_row *row, const struct bench_outcome *outcome,
@@ -209,7 +211,10 @@ static const char *bench_verdict(const struct bench_row *row, const struct bench
     if (row->goal == 0)
         return "";
     snprintf(text, size, "%.2f: %s", row->goal,
-             latency && rate ? "met" : latency ? "rate missed" : rate ? "latency missed" : "missed");
+             latency && rate ? "met"
+             : latency       ? "rate missed"
+             : rate          ? "latency missed"
+                             : "missed");
     return text;
 }
 
@@ -224,17 +229,19 @@ static void bench_print_row(const struct bench_settings *settings, const struct 
                row->naru->name, row->bare->name, size_bytes, o->bare[BENCH_P50] / 1e3,
                o->bare[BENCH_P99] / 1e3, o->naru[BENCH_P50] / 1e3, o->naru[BENCH_P99] / 1e3,
                o->ratio[BENCH_P50], 1e6 / o->bare[BENCH_MESSAGE], 1e6 / o->naru[BENCH_MESSAGE],
-               o->ratio[BENCH_MESSAGE], o->ratio[BENCH_CPU], bench_verdict(row, o, text, sizeof text));
+               o->ratio[BENCH_MESSAGE], o->ratio[BENCH_CPU],
+               bench_verdict(row, o, text, sizeof text));
         return;
     }
-    printf("{\"transport\":\"%s\",\"naru\":\"%s\",\"bare\":\"%s\",\"size_bytes\":%zu,\"rounds\":%d,"
-           "\"cpus\":[%d,%d],\"bare_latency_p50_ns\":%.0f,\"bare_latency_p99_ns\":%.0f,"
-           "\"naru_latency_p50_ns\":%.0f,\"naru_latency_p99_ns\":%.0f,\"latency_ratio\":%.3f,"
-           "\"bare_rate_per_s\":%.0f,\"naru_rate_per_s\":%.0f,\"rate_ratio\":%.3f,\"cpu_ratio\":%.3f,\"goal\":%.2f}\n",
-           row->transport, row->naru->name, row->bare->name, size_bytes, settings->rounds,
-           settings->cpu[0], settings->cpu[1], o->bare[BENCH_P50], o->bare[BENCH_P99],
-           o->naru[BENCH_P50], o->naru[BENCH_P99], o->ratio[BENCH_P50], 1e9 / o->bare[BENCH_MESSAGE],
-           1e9 / o->naru[BENCH_MESSAGE], o->ratio[BENCH_MESSAGE], o->ratio[BENCH_CPU], row->goal);
+    printf(
+        "{\"transport\":\"%s\",\"naru\":\"%s\",\"bare\":\"%s\",\"size_bytes\":%zu,\"rounds\":%d,"
+        "\"cpus\":[%d,%d],\"bare_latency_p50_ns\":%.0f,\"bare_latency_p99_ns\":%.0f,"
+        "\"naru_latency_p50_ns\":%.0f,\"naru_latency_p99_ns\":%.0f,\"latency_ratio\":%.3f,"
+        "\"bare_rate_per_s\":%.0f,\"naru_rate_per_s\":%.0f,\"rate_ratio\":%.3f,\"cpu_ratio\":%.3f,\"goal\":%.2f}\n",
+        row->transport, row->naru->name, row->bare->name, size_bytes, settings->rounds,
+        settings->cpu[0], settings->cpu[1], o->bare[BENCH_P50], o->bare[BENCH_P99],
+        o->naru[BENCH_P50], o->naru[BENCH_P99], o->ratio[BENCH_P50], 1e9 / o->bare[BENCH_MESSAGE],
+        1e9 / o->naru[BENCH_MESSAGE], o->ratio[BENCH_MESSAGE], o->ratio[BENCH_CPU], row->goal);
 }
 
 static void bench_print_failure(const struct bench_settings *settings, const struct bench_row *row)
@@ -284,10 +291,14 @@ static bool bench_parse_option(struct bench_settings *settings, int option)
 static void bench_parse(struct bench_settings *settings, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"transport", required_argument, NULL, 't'}, {"size", required_argument, NULL, 's'},
-        {"rounds", required_argument, NULL, 'r'},    {"seconds", required_argument, NULL, 'd'},
-        {"cpu", required_argument, NULL, 'c'},       {"statistic", required_argument, NULL, 'q'},
-        {"json", no_argument, NULL, 'j'},            {"help", no_argument, NULL, 'h'},
+        {"transport", required_argument, NULL, 't'},
+        {"size", required_argument, NULL, 's'},
+        {"rounds", required_argument, NULL, 'r'},
+        {"seconds", required_argument, NULL, 'd'},
+        {"cpu", required_argument, NULL, 'c'},
+        {"statistic", required_argument, NULL, 'q'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
         {0},
     };
     int option;

@@ -24,7 +24,7 @@ static long count(volatile long *counter, struct naru_semaphore *gate, int proce
                     _exit(1);
                 long seen = *counter;
                 if (j % 1000 == 0)
-                    sched_yield(); /* another one may run here, read the same value ... */
+                    sched_yield();   /* another one may run here, read the same value ... */
                 *counter = seen + 1; /* ... and what it adds meanwhile is overwritten */
                 if (gate && naru_semaphore_post(gate) < 0)
                     _exit(1);
@@ -45,7 +45,7 @@ int main(int argc, char **argv)
 
     snprintf(name, sizeof name, "example-gate-%d", (int)getpid());
     if (naru_shm_open(&segment, "shm://", sizeof(long), NULL) < 0 || /* inherited by the children */
-        naru_semaphore_open(&gate, name, 1, NULL) < 0) {              /* 1: one may pass */
+        naru_semaphore_open(&gate, name, 1, NULL) < 0) {             /* 1: one may pass */
         fprintf(stderr, "%s\n", naru_error_text());
         return 1;
     }

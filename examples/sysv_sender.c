@@ -21,7 +21,8 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < 3; i++) {
         struct iovec part = {(void *)texts[i], strlen(texts[i])};
-        struct naru_message attributes = {.type = i + 1}; /* a System V message has a type, 1 or more */
+        struct naru_message attributes = {.type =
+                                              i + 1}; /* a System V message has a type, 1 or more */
         if (naru_sendv(queue, &part, 1, &attributes, 5 * NARU_SECOND) < 0) {
             fprintf(stderr, "%s\n", naru_error_text());
             return 1;

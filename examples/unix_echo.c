@@ -9,7 +9,8 @@
 
 static int client(const char *uri)
 {
-    static const char *const words[] = {"one", "", "two and three"}; /* an empty message is one, too */
+    static const char *const words[] = {"one", "",
+                                        "two and three"}; /* an empty message is one, too */
     struct naru_options options = {.size_bytes = sizeof options, .create = NARU_ATTACH};
     struct naru_endpoint *socket;
     char echo[64];
@@ -53,7 +54,8 @@ int main(int argc, char **argv)
             break;
         echoed++;
     }
-    printf("server: echoed %d messages, then: %s\n", echoed, naru_error_text()); /* -EPIPE: it left */
+    printf("server: echoed %d messages, then: %s\n", echoed,
+           naru_error_text()); /* -EPIPE: it left */
     naru_close(socket);
     wait(&status);
     return echoed != 3 || status != 0;

@@ -16,7 +16,7 @@ static int writer(const char *uri, struct naru_shm *inherited)
 {
     struct naru_shm *segment;
 
-    naru_shm_close(inherited); /* which would have done as well */
+    naru_shm_close(inherited);                       /* which would have done as well */
     if (naru_shm_open(&segment, uri, 0, NULL) < 0) { /* 0: as large as it is */
         fprintf(stderr, "writer: %s\n", naru_error_text());
         return 1;

@@ -20,8 +20,8 @@
 #define NARU_API __attribute__((visibility("default")))
 
 /* Time-outs are nanoseconds against the monotonic clock. 0 tries once and never sleeps. */
-#define NARU_FOREVER ((int64_t)-1)
-#define NARU_SECOND ((int64_t)1000000000)
+#define NARU_FOREVER     ((int64_t)-1)
+#define NARU_SECOND      ((int64_t)1000000000)
 #define NARU_MILLISECOND ((int64_t)1000000)
 
 #ifdef __cplusplus

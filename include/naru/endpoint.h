@@ -100,7 +100,7 @@ struct naru_options {
     int64_t peer_timeout_ns;       /* opening: how long to wait for the other side; 0: 10 s */
     int64_t type;                  /* sysv://: receive only this type (msgrcv's msgtyp) */
     int32_t signal_number;         /* signal://: default SIGRTMIN + 1 */
-    uint32_t peer_uid_any;         /* unix://: 1 accepts peers of any user; default: only ours and root */
+    uint32_t peer_uid_any; /* unix://: 1 accepts peers of any user; default: only ours and root */
     uint64_t reserved[8];
 };
 
@@ -225,8 +225,7 @@ NARU_API int naru_requeue(struct naru_endpoint *endpoint, struct naru_message *m
 NARU_API int naru_send_fds(struct naru_endpoint *endpoint, const void *data, size_t size_bytes,
                            const int *fds, size_t fds_count, int64_t timeout_ns);
 NARU_API int naru_recv_fds(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
-                           size_t *ret_size_bytes, int *fds, size_t *fds_count,
-                           int64_t timeout_ns);
+                           size_t *ret_size_bytes, int *fds, size_t *fds_count, int64_t timeout_ns);
 
 /*
  * A descriptor for the caller's own poll, select or epoll, level-triggered: readable while something

@@ -32,19 +32,19 @@ enum naru_message_field {
 
 struct naru_message {
     void *data;
-    size_t size_bytes;       /* the message's own size */
-    size_t capacity_bytes;   /* room at `data` */
-    uint64_t sequence;       /* counts up by one a message: per channel, or per sender */
-    int64_t type;            /* System V type (>= 1), POSIX priority, or the user's own tag */
+    size_t size_bytes;     /* the message's own size */
+    size_t capacity_bytes; /* room at `data` */
+    uint64_t sequence;     /* counts up by one a message: per channel, or per sender */
+    int64_t type;          /* System V type (>= 1), POSIX priority, or the user's own tag */
     int32_t sender_pid;
     uint32_t sender_uid;
-    uint32_t flags;          /* enum naru_message_flags */
-    uint32_t known;          /* enum naru_message_field */
-    uint32_t deliveries;     /* 1 the first time */
+    uint32_t flags;      /* enum naru_message_flags */
+    uint32_t known;      /* enum naru_message_field */
+    uint32_t deliveries; /* 1 the first time */
     uint32_t reserved0;
-    uint64_t lost;           /* messages lost between the previous one and this */
-    uint64_t internal[4];    /* the library's own; leave alone */
-    uint64_t reserved[4];    /* zero */
+    uint64_t lost;        /* messages lost between the previous one and this */
+    uint64_t internal[4]; /* the library's own; leave alone */
+    uint64_t reserved[4]; /* zero */
 };
 
 #ifdef __cplusplus

@@ -31,8 +31,8 @@ static inline void nr_error_clear(void)
 void nr_error_add(const char *words, const char *unless);
 
 #define NR_STRING_(x) #x
-#define NR_STRING(x) NR_STRING_(x)
-#define NR_ORIGIN __FILE_NAME__ ":" NR_STRING(__LINE__)
+#define NR_STRING(x)  NR_STRING_(x)
+#define NR_ORIGIN     __FILE_NAME__ ":" NR_STRING(__LINE__)
 
 /* return nr_fail(-EINVAL, "%s is no port; give 1 to 65535", text); */
 #define nr_fail(error, ...) nr_error_set((error), NR_ORIGIN, __VA_ARGS__)

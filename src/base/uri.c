@@ -11,7 +11,8 @@ int nr_uri_parse(struct nr_uri *ret, const char *text)
     struct nr_uri uri = {0};
 
     if (!colon || colon == text)
-        return nr_fail(-EINVAL, "\"%.100s\" is no URI; the form is scheme://name, such as mq://jobs",
+        return nr_fail(-EINVAL,
+                       "\"%.100s\" is no URI; the form is scheme://name, such as mq://jobs",
                        text ? text : "(null)");
     size_t scheme_bytes = (size_t)(colon - text);
     size_t rest_bytes = strlen(colon + 3);

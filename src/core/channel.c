@@ -31,7 +31,8 @@ int nr_core_failed(const struct naru_endpoint *endpoint, int error)
 
     switch (error) {
     case -EAGAIN:
-        text = "it can't be done without waiting; give a time-out other than 0, or wait for naru_fd()";
+        text =
+            "it can't be done without waiting; give a time-out other than 0, or wait for naru_fd()";
         break;
     case -ETIMEDOUT:
         text = "the time-out is over; the other side has not done its part yet";
@@ -98,7 +99,8 @@ int naru_open(struct naru_endpoint **ret, const char *uri, enum naru_role role,
     if (role != NARU_SENDER && role != NARU_RECEIVER && role != NARU_BOTH)
         return nr_fail(-EINVAL, "%s: the role is %d; give NARU_SENDER, NARU_RECEIVER or NARU_BOTH",
                        uri, (int)role);
-    if (role == NARU_BOTH && !nr_table_row(request.uri.scheme, request.options.pattern)->can_be_both)
+    if (role == NARU_BOTH &&
+        !nr_table_row(request.uri.scheme, request.options.pattern)->can_be_both)
         return nr_fail(-EOPNOTSUPP,
                        "%s:// crosses one way; open one channel to send and another to receive",
                        request.uri.scheme);
@@ -201,7 +203,8 @@ static int nr_channel_adopt(struct naru_endpoint *end)
         return result;
     end->owner = owner;
     nr_channel_give_away(end->other);
-    if (end->peer_pidfd >= 0 || end->peer_by_pid) /* the other end was assigned before the fork, and is still watched */
+    if (end->peer_pidfd >= 0 ||
+        end->peer_by_pid) /* the other end was assigned before the fork, and is still watched */
         return 0;
     return nr_channel_watch(end, end->creator_pid, end->creator_identity);
 }

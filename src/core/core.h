@@ -15,9 +15,8 @@ int nr_core_refuse(const struct naru_endpoint *endpoint, unsigned role);
 static inline int nr_core_enter(const struct naru_endpoint *endpoint, unsigned role)
 {
     nr_error_clear();
-    if (__builtin_expect(!endpoint || !nr_os_process_is(endpoint->owner) ||
-                             (endpoint->role & role) != role,
-                         0))
+    if (__builtin_expect(
+            !endpoint || !nr_os_process_is(endpoint->owner) || (endpoint->role & role) != role, 0))
         return nr_core_refuse(endpoint, role);
     return 0;
 }

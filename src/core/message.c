@@ -19,8 +19,8 @@ enum {
 };
 
 /* internal[0]: what it is; [1]: of which endpoint; [2]: a loan's time-out, a take's room */
-static int nr_message_check(const struct naru_endpoint *endpoint, const struct naru_message *message,
-                            uint64_t kind)
+static int nr_message_check(const struct naru_endpoint *endpoint,
+                            const struct naru_message *message, uint64_t kind)
 {
     if (message && message->internal[0] == kind &&
         message->internal[1] == (uint64_t)(uintptr_t)endpoint)
@@ -161,7 +161,8 @@ static void *nr_message_buffer_get(struct naru_endpoint *endpoint, size_t *ret_b
     if (buffer)
         return buffer;
     size_t most_bytes = endpoint->options.message_size_max_bytes;
-    *ret_bytes = most_bytes && most_bytes < NR_MESSAGE_ROOM_BYTES ? most_bytes : NR_MESSAGE_ROOM_BYTES;
+    *ret_bytes =
+        most_bytes && most_bytes < NR_MESSAGE_ROOM_BYTES ? most_bytes : NR_MESSAGE_ROOM_BYTES;
     return malloc(*ret_bytes);
 }
 

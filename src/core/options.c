@@ -22,13 +22,15 @@ int nr_options_complete(struct naru_options *ret, const struct naru_options *giv
 
     if (given) {
         if (given->size_bytes < NR_OPTIONS_SIZE_FIRST)
-            return nr_fail(-EINVAL, "options.size_bytes is %zu; set it to sizeof(struct naru_options)",
+            return nr_fail(-EINVAL,
+                           "options.size_bytes is %zu; set it to sizeof(struct naru_options)",
                            given->size_bytes);
         const unsigned char *bytes = (const unsigned char *)given;
         for (size_t i = sizeof options; i < given->size_bytes; i++)
             if (bytes[i])
-                return nr_fail(-EINVAL, "the options hold a field that naru %s does not know; use "
-                                        "the library they were written for",
+                return nr_fail(-EINVAL,
+                               "the options hold a field that naru %s does not know; use "
+                               "the library they were written for",
                                naru_version());
         memcpy(&options, given,
                given->size_bytes < sizeof options ? given->size_bytes : sizeof options);
@@ -48,8 +50,8 @@ int nr_options_complete(struct naru_options *ret, const struct naru_options *giv
         {"file_mode", options.file_mode, 0777},
         {"one_to_one", options.one_to_one, 1},
         {"peer_uid_any", options.peer_uid_any, 1},
-        {"peer_timeout_ns (-1: for ever)", options.peer_timeout_ns < 0 ? 0 : options.peer_timeout_ns,
-         INT64_MAX},
+        {"peer_timeout_ns (-1: for ever)",
+         options.peer_timeout_ns < 0 ? 0 : options.peer_timeout_ns, INT64_MAX},
     };
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         int result = nr_options_range(ranges[i].name, ranges[i].value, 0, ranges[i].highest);

@@ -47,8 +47,9 @@ static int nr_ready_fd(struct naru_endpoint *endpoint, int index)
         return endpoint->ready_fd[index];
     int result = nr_ready_make(endpoint, index);
     if (result == -EOPNOTSUPP)
-        return nr_error_default(result, NR_ORIGIN, "this technique has no descriptor for that; use "
-                                                   "a time-out instead");
+        return nr_error_default(result, NR_ORIGIN,
+                                "this technique has no descriptor for that; use "
+                                "a time-out instead");
     if (result < 0)
         return nr_fail(result, "no descriptor for %s: %s; close some, or raise `ulimit -n`",
                        endpoint->uri, nr_error_name(result));

@@ -13,10 +13,11 @@ enum { NR_TRANSFER_FDS_MAX = 64, NR_TRANSFER_PARTS_MAX = 1024 };
 
 static int nr_transfer_too_large(const struct naru_endpoint *endpoint, size_t size_bytes)
 {
-    return nr_fail(-EMSGSIZE,
-                   "%s: the message has %zu bytes, and the channel carries at most %zu; split it, or "
-                   "create the channel with a larger message_size_max_bytes",
-                   endpoint->uri, size_bytes, endpoint->options.message_size_max_bytes);
+    return nr_fail(
+        -EMSGSIZE,
+        "%s: the message has %zu bytes, and the channel carries at most %zu; split it, or "
+        "create the channel with a larger message_size_max_bytes",
+        endpoint->uri, size_bytes, endpoint->options.message_size_max_bytes);
 }
 
 static int nr_transfer_send(struct naru_endpoint *endpoint, const struct nr_out *out,
@@ -32,7 +33,8 @@ static int nr_transfer_send(struct naru_endpoint *endpoint, const struct nr_out 
     int result = endpoint->transport->send(endpoint, out, &deadline);
     if (result < 0)
         return result == -EAGAIN && fail_when_full
-                   ? nr_fail(-ENOBUFS, "%s is full, and its contract is to fail then", endpoint->uri)
+                   ? nr_fail(-ENOBUFS, "%s is full, and its contract is to fail then",
+                             endpoint->uri)
                    : result;
     nr_count_add(&endpoint->sent_messages, 1);
     nr_count_add(&endpoint->sent_bytes, out->size_bytes);
@@ -83,7 +85,8 @@ int naru_send_many(struct naru_endpoint *endpoint, const struct naru_message *me
     if (result < 0)
         return result;
     if (!messages || !count || count > INT32_MAX)
-        return nr_fail(-EINVAL, "naru_send_many() takes 1 to %d messages, not %zu", INT32_MAX, count);
+        return nr_fail(-EINVAL, "naru_send_many() takes 1 to %d messages, not %zu", INT32_MAX,
+                       count);
     size_t sent = 0;
     for (; sent < count && messages[sent].size_bytes <= endpoint->options.message_size_max_bytes;)
         sent++;
@@ -162,10 +165,11 @@ static int nr_transfer_recv(struct naru_endpoint *endpoint, struct nr_in *in,
                 return kept_result;
             }
         }
-        return nr_fail(-EMSGSIZE,
-                       "%s: the next message has %zu bytes, and there is room for %zu; it is kept for "
-                       "a call with more room",
-                       endpoint->uri, message->size_bytes, message->capacity_bytes);
+        return nr_fail(
+            -EMSGSIZE,
+            "%s: the next message has %zu bytes, and there is room for %zu; it is kept for "
+            "a call with more room",
+            endpoint->uri, message->size_bytes, message->capacity_bytes);
     }
     nr_core_arm(endpoint, result);
     return result;
@@ -244,8 +248,8 @@ int naru_send_fds(struct naru_endpoint *endpoint, const void *data, size_t size_
     if (result < 0)
         return result;
     if (!endpoint->transport->passes_fds)
-        return nr_fail(-EOPNOTSUPP,
-                       "%s passes no descriptors; only unix:// and abstract:// do", endpoint->uri);
+        return nr_fail(-EOPNOTSUPP, "%s passes no descriptors; only unix:// and abstract:// do",
+                       endpoint->uri);
     if ((!data && size_bytes) || !fds || fds_count < 1 || fds_count > NR_TRANSFER_FDS_MAX)
         return nr_fail(-EINVAL, "naru_send_fds() takes data and 1 to %d descriptors, not %zu",
                        NR_TRANSFER_FDS_MAX, fds_count);
@@ -263,8 +267,8 @@ int naru_recv_fds(struct naru_endpoint *endpoint, void *data, size_t capacity_by
     if (result < 0)
         return result;
     if (!endpoint->transport->passes_fds)
-        return nr_fail(-EOPNOTSUPP,
-                       "%s passes no descriptors; only unix:// and abstract:// do", endpoint->uri);
+        return nr_fail(-EOPNOTSUPP, "%s passes no descriptors; only unix:// and abstract:// do",
+                       endpoint->uri);
     if (!fds || !fds_count || (!data && capacity_bytes))
         return nr_fail(-EINVAL, "naru_recv_fds() needs room for data and descriptors");
     in.fds_capacity = *fds_count;

@@ -11,7 +11,8 @@ struct nr_byte_header {
     uint32_t kind;
     int64_t type;
 };
-static_assert(sizeof(struct nr_byte_header) == NR_BYTE_RECORD_BYTES, "as the head of the file says");
+static_assert(sizeof(struct nr_byte_header) == NR_BYTE_RECORD_BYTES,
+              "as the head of the file says");
 
 static uint64_t nr_byte_record_bytes(uint64_t size_bytes)
 {
@@ -89,9 +90,8 @@ int nr_byte_reserve(struct nr_byte_ring *ring, uint32_t size_bytes, char **ret_p
             return -EAGAIN;
     }
     if (pad >= NR_BYTE_RECORD_BYTES)
-        *nr_byte_at(ring, ring->position) =
-            (struct nr_byte_header){.size_bytes = (uint32_t)(pad - NR_BYTE_RECORD_BYTES),
-                                    .kind = NR_BYTE_PAD};
+        *nr_byte_at(ring, ring->position) = (struct nr_byte_header){
+            .size_bytes = (uint32_t)(pad - NR_BYTE_RECORD_BYTES), .kind = NR_BYTE_PAD};
     ring->pad_bytes = pad;
     ring->reserved_bytes = size_bytes;
     *ret_payload = (char *)(nr_byte_at(ring, ring->position + pad) + 1);
@@ -119,7 +119,8 @@ int nr_byte_peek(struct nr_byte_ring *ring, struct nr_byte_record *ret)
 {
     for (;;) {
         if (ring->position == ring->other) {
-            uint64_t tail = atomic_load_explicit(&ring->shared->tail, memory_order_acquire); /* [A1] */
+            uint64_t tail =
+                atomic_load_explicit(&ring->shared->tail, memory_order_acquire); /* [A1] */
             if (tail < ring->position || tail - ring->position > ring->capacity_bytes || tail & 7)
                 return -EBADMSG;
             ring->other = tail;

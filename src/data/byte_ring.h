@@ -38,8 +38,8 @@ struct nr_byte_ring {
     uint64_t position; /* mine: tail of the sender, head of the receiver */
     uint64_t other;    /* the other side's, as last seen */
     uint64_t redelivered_until;
-    uint32_t reserved_bytes;  /* sender: of the reservation; 0: none */
-    uint64_t pad_bytes;       /* sender: of the PAD record before it */
+    uint32_t reserved_bytes; /* sender: of the reservation; 0: none */
+    uint64_t pad_bytes;      /* sender: of the PAD record before it */
 };
 
 struct nr_byte_record {

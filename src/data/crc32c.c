@@ -15,9 +15,8 @@ static uint32_t nr_crc32c_tables[NR_CRC32C_SLICES][256];
 #if defined(__x86_64__)
 static bool nr_crc32c_has_instruction;
 
-__attribute__((target("sse4.2"))) static uint32_t nr_crc32c_by_instruction(uint32_t crc,
-                                                                           const void *data,
-                                                                           size_t size_bytes)
+__attribute__((target("sse4.2"))) static uint32_t
+nr_crc32c_by_instruction(uint32_t crc, const void *data, size_t size_bytes)
 {
     const unsigned char *bytes = data;
     uint64_t state = ~crc;

@@ -19,10 +19,10 @@ int nr_participants_claim(struct nr_participants *table, int32_t pid, uint64_t *
         uint64_t word = atomic_load_explicit(&entry->state, memory_order_acquire);
         while (nr_participant_state(word) == NR_PARTICIPANT_FREE) {
             uint64_t generation = (word >> 40) + 1;
-            uint64_t claimed = (generation << 40) | ((uint64_t)NR_PARTICIPANT_JOINING << 32) |
-                               (uint32_t)pid;
-            if (atomic_compare_exchange_strong_explicit(&entry->state, &word, claimed,
-                                                        memory_order_seq_cst, memory_order_acquire)) {
+            uint64_t claimed =
+                (generation << 40) | ((uint64_t)NR_PARTICIPANT_JOINING << 32) | (uint32_t)pid;
+            if (atomic_compare_exchange_strong_explicit(
+                    &entry->state, &word, claimed, memory_order_seq_cst, memory_order_acquire)) {
                 *ret_word = claimed;
                 return (int)i;
             }

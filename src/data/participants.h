@@ -32,13 +32,14 @@ enum nr_participant_state {
 };
 
 struct nr_participant {
-    _Alignas(64) _Atomic uint64_t state; /* [generation:24 | enum nr_participant_state:8 | pid:32] */
-    _Atomic uint64_t identity;           /* tells the process from a later one of that pid; 0: unknown */
-    _Atomic uint32_t hazard;             /* 1 + the index that this one is repairing; 0: none */
-    _Atomic uint32_t role;               /* enum naru_role */
-    _Atomic uint32_t held;               /* messages it has in hand */
+    _Alignas(
+        64) _Atomic uint64_t state; /* [generation:24 | enum nr_participant_state:8 | pid:32] */
+    _Atomic uint64_t identity;      /* tells the process from a later one of that pid; 0: unknown */
+    _Atomic uint32_t hazard;        /* 1 + the index that this one is repairing; 0: none */
+    _Atomic uint32_t role;          /* enum naru_role */
+    _Atomic uint32_t held;          /* messages it has in hand */
     uint32_t reserved;
-    _Atomic uint64_t messages, bytes;    /* sent and received */
+    _Atomic uint64_t messages, bytes; /* sent and received */
     uint64_t reserved2[2];
 };
 _Static_assert(sizeof(struct nr_participant) == 64, "one cache line");

@@ -12,8 +12,8 @@ static_assert(sizeof(struct nr_chunk) == NR_CHUNK_HEADER_BYTES, "payload begins 
 
 /* -- words ------------------------------------------------------------------------------------ */
 
-enum { NR_FREE, NR_WRITING, NR_READY, NR_READING, NR_ORPHAN, NR_SKIP };       /* of a slot */
-enum { NR_CHUNK_FREE, NR_CHUNK_LOANED, NR_CHUNK_HELD, NR_CHUNK_ORPHAN };      /* of a chunk */
+enum { NR_FREE, NR_WRITING, NR_READY, NR_READING, NR_ORPHAN, NR_SKIP };  /* of a slot */
+enum { NR_CHUNK_FREE, NR_CHUNK_LOANED, NR_CHUNK_HELD, NR_CHUNK_ORPHAN }; /* of a chunk */
 
 static uint64_t nr_word(uint64_t lap, unsigned state, uint32_t owner)
 {
@@ -282,7 +282,8 @@ static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *
 
 /* What stands at *position: an NR_* state that a receiver can act on, or NR_FREE: nothing to take. Walks over
    what others have in hand. */
-static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position, uint64_t *ret_word)
+static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position,
+                             uint64_t *ret_word)
 {
     for (uint32_t left = nr_slot_steps(ring); left; left--) {
         uint64_t lap = *position / ring->slots_count;
@@ -328,7 +329,8 @@ int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t 
             nr_slot_hint(&ring->shared->head, position + 1);
         } else if (state != NR_READY) {
             return -EAGAIN;
-        } else if (nr_word_change(&slot->word, &word, nr_word(lap, NR_READING, ring->me))) { /* [A1] */
+        } else if (nr_word_change(&slot->word, &word,
+                                  nr_word(lap, NR_READING, ring->me))) { /* [A1] */
             nr_slot_hint(&ring->shared->head, position + 1);
             return nr_slot_open(ring, slot, position, ret);
         }
@@ -500,8 +502,8 @@ uint64_t nr_slot_queued(const struct nr_slot_ring *ring)
     uint64_t count = 0;
 
     for (uint32_t i = 0; i < ring->slots_count; i++) {
-        unsigned state = nr_word_state(
-            atomic_load_explicit(&nr_slot_at(ring, i)->word, memory_order_relaxed));
+        unsigned state =
+            nr_word_state(atomic_load_explicit(&nr_slot_at(ring, i)->word, memory_order_relaxed));
         count += state == NR_READY || state == NR_ORPHAN;
     }
     for (uint32_t i = 0; i < ring->chunks_count; i++)

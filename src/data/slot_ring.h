@@ -61,8 +61,8 @@ struct nr_chunk {
 
 /* The shared head of the ring, behind which the slots and then the chunks stand. */
 struct nr_slot_ring_shared {
-    _Alignas(64) _Atomic uint64_t tail; /* hint: where the next claim may succeed */
-    _Alignas(64) _Atomic uint64_t head; /* hint: where the next take may succeed */
+    _Alignas(64) _Atomic uint64_t tail;  /* hint: where the next claim may succeed */
+    _Alignas(64) _Atomic uint64_t head;  /* hint: where the next take may succeed */
     _Alignas(64) _Atomic uint64_t epoch; /* counts repairs and requeues: look for orphans */
     _Atomic uint64_t lost;               /* messages lost and not yet told to a receiver */
 };

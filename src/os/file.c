@@ -91,7 +91,8 @@ int nr_os_file_watch(int fd)
 
     if (watch_fd < 0)
         return -errno;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd); /* the file itself, whatever its name is now */
+    snprintf(path, sizeof path, "/proc/self/fd/%d",
+             fd); /* the file itself, whatever its name is now */
     if (inotify_add_watch(watch_fd, path, IN_MODIFY) < 0) {
         int error = errno;
         close(watch_fd);

@@ -17,7 +17,7 @@ long nr_os_file_read(int fd, void *data, size_t size_bytes, uint64_t offset);
 /* One pwritev, or pwrite: the bytes written, maybe fewer. */
 long nr_os_file_write(int fd, const struct iovec *parts, int count, uint64_t offset);
 
-int nr_os_file_sync(int fd);      /* fdatasync: the data, and the size if that changed */
+int nr_os_file_sync(int fd);                /* fdatasync: the data, and the size if that changed */
 int nr_os_file_sync_name(const char *path); /* the directory in which `path` stands */
 int nr_os_file_truncate(int fd, uint64_t size_bytes);
 

@@ -90,8 +90,8 @@ NR_OS_GUARD long nr_os_guarded_call(const int *raised, long number, const long a
                      "movq $0, %[armed]\n\t"
                      : "=&a"(result), [armed] "=m"(area->rseq_cs)
                      : [raised] "m"(*(volatile const int *)raised), [number] "r"(number), "r"(a0),
-                       "r"(a1), "r"(a2), "r"(a3), "r"(a4), "r"(a5), [signature] "i"(RSEQ_SIG),
-                       [interrupted] "i"(-EINTR)
+                       "r"(a1), "r"(a2), "r"(a3), "r"(a4),
+                       "r"(a5), [signature] "i"(RSEQ_SIG), [interrupted] "i"(-EINTR)
                      : "rcx", "r11", "memory", "cc");
     return result;
 }

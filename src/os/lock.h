@@ -11,7 +11,10 @@
 struct nr_lock {
     pthread_mutex_t mutex;
 };
-#define NR_LOCK_INIT {.mutex = PTHREAD_MUTEX_INITIALIZER}
+#define NR_LOCK_INIT                                                                               \
+    {                                                                                              \
+        .mutex = PTHREAD_MUTEX_INITIALIZER                                                         \
+    }
 
 static inline void nr_lock_take(struct nr_lock *lock)
 {

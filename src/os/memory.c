@@ -80,8 +80,8 @@ int nr_os_memory_reserve(int fd, size_t size_bytes)
 
 int nr_os_memory_map(int fd, size_t size_bytes, bool is_writable, void **ret)
 {
-    void *memory = mmap(NULL, size_bytes, is_writable ? PROT_READ | PROT_WRITE : PROT_READ,
-                        MAP_SHARED, fd, 0);
+    void *memory =
+        mmap(NULL, size_bytes, is_writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
 
     if (memory == MAP_FAILED)
         return -errno;
@@ -118,7 +118,8 @@ void nr_os_memory_unmap(void *memory, size_t size_bytes)
         munmap(memory, size_bytes);
 }
 
-int nr_os_memory_path(char path[NR_OS_PATH_BYTES], const char *name, const char *suffix, bool create)
+int nr_os_memory_path(char path[NR_OS_PATH_BYTES], const char *name, const char *suffix,
+                      bool create)
 {
     struct stat status;
     int length;

@@ -28,8 +28,9 @@ int nr_os_memory_reserve(int fd, size_t size_bytes);
 
 int nr_os_memory_map(int fd, size_t size_bytes, bool is_writable, void **ret);
 int nr_os_memory_map_anonymous(size_t size_bytes, void **ret); /* shared with forked children */
-int nr_os_memory_peek(int fd, void *data, size_t size_bytes); /* the first bytes; -EBADMSG: shorter */
-void nr_os_memory_unmap(void *memory, size_t size_bytes);      /* NULL is allowed */
+int nr_os_memory_peek(int fd, void *data,
+                      size_t size_bytes);                 /* the first bytes; -EBADMSG: shorter */
+void nr_os_memory_unmap(void *memory, size_t size_bytes); /* NULL is allowed */
 
 /*
  * The path of a user's object: "/..." as it is; a plain name in the user's own directory

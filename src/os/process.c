@@ -43,8 +43,8 @@ uint64_t nr_os_process_token_new(void)
 
     if (!page) {
         size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
-        uint64_t *made = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        uint64_t *made =
+            mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (made == MAP_FAILED)
             return 0;
         if (madvise(made, page_bytes, MADV_WIPEONFORK) < 0 ||

@@ -97,8 +97,8 @@ int nr_os_mq_try_send(int fd, const void *data, size_t size_bytes, unsigned prio
 ssize_t nr_os_mq_try_receive(int fd, void *data, size_t capacity_bytes, unsigned *ret_priority)
 {
     for (;;) {
-        ssize_t size = syscall(SYS_mq_timedreceive, fd, data, capacity_bytes, ret_priority,
-                               &nr_os_mq_over);
+        ssize_t size =
+            syscall(SYS_mq_timedreceive, fd, data, capacity_bytes, ret_priority, &nr_os_mq_over);
         if (size >= 0)
             return size;
         if (errno != EINTR)

@@ -153,7 +153,8 @@ static bool nr_os_signal_is_awaited(pid_t pid, pid_t thread)
     if (nr_os_signal_read(path, text, sizeof text) > 0 && strstr(text, "sigtimedwait"))
         return true;
     snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", (int)pid, (int)thread);
-    return nr_os_signal_read(path, text, sizeof text) > 0 && strtol(text, NULL, 10) == SYS_rt_sigtimedwait;
+    return nr_os_signal_read(path, text, sizeof text) > 0 &&
+           strtol(text, NULL, 10) == SYS_rt_sigtimedwait;
 }
 
 /* 0: the thread blocks it, or waits for it if that counts; 1: neither; -errno */
@@ -173,7 +174,8 @@ static int nr_os_signal_thread(pid_t pid, pid_t thread, int signal_number, bool 
 }
 
 /* 0: all threads block it; 1: *ret_thread does not; -errno */
-static int nr_os_signal_threads(pid_t pid, int signal_number, bool waiting_counts, pid_t *ret_thread)
+static int nr_os_signal_threads(pid_t pid, int signal_number, bool waiting_counts,
+                                pid_t *ret_thread)
 {
     char path[64];
 
@@ -217,7 +219,8 @@ static int nr_os_signal_care_now(pid_t pid, int signal_number, pid_t *ret_thread
         return result == -ENOENT ? -ESRCH : result;
     if (result == 0)
         return NR_SIGNAL_BLOCKED;
-    return nr_os_signal_in(status, "\nSigIgn:", signal_number) ? NR_SIGNAL_IGNORED : NR_SIGNAL_DEADLY;
+    return nr_os_signal_in(status, "\nSigIgn:", signal_number) ? NR_SIGNAL_IGNORED
+                                                               : NR_SIGNAL_DEADLY;
 }
 
 /* A thread that goes in and out of sigtimedwait(2) may slip between the two looks at it: look again. */

@@ -34,7 +34,8 @@ int nr_os_signal_take(int signal_number, struct nr_os_signal_value *ret);
 
 /* -EAGAIN: the target has RLIMIT_SIGPENDING of them pending. -ESRCH: it is dead and gone. */
 int nr_os_signal_send(int pidfd, int signal_number, const struct nr_os_signal_value *value);
-int nr_os_signal_may_send(int pidfd); /* -EPERM, -ESRCH; -ENOSYS: pidfd_send_signal(2) is refused here */
+int nr_os_signal_may_send(
+    int pidfd); /* -EPERM, -ESRCH; -ENOSYS: pidfd_send_signal(2) is refused here */
 
 /* The same by pid, where pidfds are refused; a process that started at another time is -ESRCH, as far as one look
    before the call can tell. */

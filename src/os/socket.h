@@ -32,9 +32,11 @@ int nr_os_socket_new(int family, int type); /* blocking, close-on-exec */
 int nr_os_socket_pair(int ret[2]);          /* SOCK_SEQPACKET */
 int nr_os_socket_bind(int fd, const struct nr_os_address *address);
 int nr_os_socket_listen(int fd);
-int nr_os_socket_connect(int fd, const struct nr_os_address *address); /* -EINPROGRESS if non-blocking */
-int nr_os_socket_accept(int fd); /* a blocking, close-on-exec descriptor; -EAGAIN if there is none */
-int nr_os_socket_error(int fd);  /* takes the pending error: 0 or -errno */
+int nr_os_socket_connect(int fd,
+                         const struct nr_os_address *address); /* -EINPROGRESS if non-blocking */
+int nr_os_socket_accept(
+    int fd);                    /* a blocking, close-on-exec descriptor; -EAGAIN if there is none */
+int nr_os_socket_error(int fd); /* takes the pending error: 0 or -errno */
 int nr_os_socket_shutdown(int fd);
 bool nr_os_socket_is_to_itself(int fd); /* TCP's simultaneous open can connect a socket to itself */
 

@@ -6,7 +6,6 @@
 
 enum { NR_THREAD_STACK_BYTES = 256 * 1024 }; /* address space; a page or two is touched */
 
-
 int nr_os_thread_start(struct nr_thread *thread, const char *name, void *(*run)(void *),
                        void *context)
 {

@@ -18,7 +18,7 @@ struct nr_thread {
 };
 
 int nr_os_thread_start(struct nr_thread *thread, const char *name, void *(*run)(void *),
-                       void *context); /* -EAGAIN: the system has no more threads */
+                       void *context);              /* -EAGAIN: the system has no more threads */
 void nr_os_thread_join(struct nr_thread *thread);   /* waits for its end */
 void nr_os_thread_cancel(struct nr_thread *thread); /* see above; then join */
 
@@ -37,7 +37,10 @@ __attribute__((always_inline)) static inline void nr_os_thread_cancellable(bool 
 struct nr_condition {
     pthread_cond_t condition;
 };
-#define NR_CONDITION_INIT {.condition = PTHREAD_COND_INITIALIZER}
+#define NR_CONDITION_INIT                                                                          \
+    {                                                                                              \
+        .condition = PTHREAD_COND_INITIALIZER                                                      \
+    }
 
 /* The lock is held, and is so again afterwards. May return for nothing. */
 void nr_condition_wait(struct nr_condition *condition, struct nr_lock *lock);

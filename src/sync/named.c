@@ -21,8 +21,9 @@ int nr_named_options(struct nr_named *named, const struct naru_options *options)
     const unsigned char *bytes = (const unsigned char *)options;
     for (size_t i = sizeof given; i < options->size_bytes; i++)
         if (bytes[i])
-            return nr_fail(-EINVAL, "the options hold a field that naru %s does not know; use the "
-                                    "library they were written for",
+            return nr_fail(-EINVAL,
+                           "the options hold a field that naru %s does not know; use the "
+                           "library they were written for",
                            naru_version());
     memcpy(&given, options,
            options->size_bytes < sizeof given ? options->size_bytes : sizeof given);
@@ -30,7 +31,8 @@ int nr_named_options(struct nr_named *named, const struct naru_options *options)
         return nr_fail(-EINVAL, "the option create is %d; give one of enum naru_create",
                        (int)given.create);
     if (given.file_mode > 0777)
-        return nr_fail(-EINVAL, "the option file_mode is 0%o; it may be 0 to 0777", given.file_mode);
+        return nr_fail(-EINVAL, "the option file_mode is 0%o; it may be 0 to 0777",
+                       given.file_mode);
     named->create = given.create;
     if (given.file_mode)
         named->mode = given.file_mode;
@@ -61,8 +63,8 @@ int nr_named_path(struct nr_named *named, const char *name, const char *suffix)
                        named->text, named->kind, NR_URI_NAME_MAX);
     result = nr_os_memory_path(named->path, name, suffix, named->create != NARU_ATTACH);
     return result == -ENAMETOOLONG
-               ? nr_fail(-EINVAL, "the path of the %s %.80s... is too long; shorten it", named->kind,
-                         named->text)
+               ? nr_fail(-EINVAL, "the path of the %s %.80s... is too long; shorten it",
+                         named->kind, named->text)
                : result;
 }
 
@@ -72,8 +74,9 @@ static int nr_named_failed_attach(const struct nr_named *named, int error)
 {
     switch (error) {
     case -ENOENT:
-        return nr_fail(error, "there is no %s %s; start the program that creates it, or leave "
-                              "options.create to make it here",
+        return nr_fail(error,
+                       "there is no %s %s; start the program that creates it, or leave "
+                       "options.create to make it here",
                        named->kind, named->text);
     case -EACCES:
     case -EPERM:
@@ -96,10 +99,11 @@ static int nr_named_failed_create(const struct nr_named *named, int error)
     switch (error) {
     case -ENOSPC:
     case -EDQUOT:
-        return nr_fail(-ENOSPC,
-                       "no room for the %zu bytes of the %s %s: remove something there (see df), or "
-                       "enlarge it, such as by mount -o remount,size=1G /dev/shm",
-                       named->size_bytes, named->kind, named->path);
+        return nr_fail(
+            -ENOSPC,
+            "no room for the %zu bytes of the %s %s: remove something there (see df), or "
+            "enlarge it, such as by mount -o remount,size=1G /dev/shm",
+            named->size_bytes, named->kind, named->path);
     case -EFBIG:
         return nr_fail(-EINVAL,
                        "the file system allows no %s of %zu bytes at %s; ask for less, or raise "
@@ -119,7 +123,8 @@ static int nr_named_failed_create(const struct nr_named *named, int error)
                        named->path);
     case -EMFILE:
     case -ENFILE:
-        return nr_fail(error, "no descriptor left to make the %s %s; close some, or raise `ulimit -n`",
+        return nr_fail(error,
+                       "no descriptor left to make the %s %s; close some, or raise `ulimit -n`",
                        named->kind, named->text);
     default:
         return nr_fail(error, "can't make the %s %s: %s", named->kind, named->path,

@@ -19,7 +19,7 @@ struct nr_named {
     char path[NR_OS_PATH_BYTES];
     enum naru_create create;
     unsigned mode;
-    size_t size_bytes; /* of a new one; 0: it can only be attached */
+    size_t size_bytes;                                /* of a new one; 0: it can only be attached */
     void (*init)(void *memory, const void *argument); /* writes a new one; NULL: zeros */
     const void *argument;
 };

@@ -80,7 +80,8 @@ static int nr_segment_open_anonymous(struct nr_named_memory *ret, const struct n
     struct nr_named_memory mapping = {.size_bytes = named->size_bytes, .created = true};
 
     if (named->create == NARU_ATTACH)
-        return nr_fail(-ENOENT, "shm:// without a name can only be created; it is inherited by fork");
+        return nr_fail(-ENOENT,
+                       "shm:// without a name can only be created; it is inherited by fork");
     if (!named->size_bytes)
         return nr_fail(-EINVAL, "shm:// without a name needs a size to be created");
     int result = nr_os_memory_map_anonymous(mapping.size_bytes, &mapping.memory);
@@ -121,8 +122,9 @@ static int nr_segment_failed_sysv(const struct nr_named *named, int error)
 
     switch (error) {
     case -ENOENT:
-        return nr_fail(error, "there is no System V segment %s; start the program that creates it, "
-                              "or give a size to make it here",
+        return nr_fail(error,
+                       "there is no System V segment %s; start the program that creates it, "
+                       "or give a size to make it here",
                        named->text);
     case -EACCES:
     case -EPERM:
@@ -138,7 +140,8 @@ static int nr_segment_failed_sysv(const struct nr_named *named, int error)
     case -ENOSPC:
         return nr_fail(error,
                        "no room for one more segment, of %zu bytes: there may be %" PRIu64
-                       " of them and %" PRIu64 " pages in all; remove some (ipcs -m, ipcrm), or raise "
+                       " of them and %" PRIu64
+                       " pages in all; remove some (ipcs -m, ipcrm), or raise "
                        "sysctl kernel.shmmni, kernel.shmall",
                        named->size_bytes, limits.segments, limits.total_pages);
     case -ENOMEM:
@@ -325,8 +328,9 @@ int naru_shm_unlink(const char *uri)
     if (kind == NR_SEGMENT_SYSV)
         return nr_segment_unlink_sysv(&parsed, uri);
     if (kind == NR_SEGMENT_ANONYMOUS)
-        return nr_fail(-EINVAL, "shm:// without a name has nothing to remove; it goes with its last "
-                                "process");
+        return nr_fail(-EINVAL,
+                       "shm:// without a name has nothing to remove; it goes with its last "
+                       "process");
     result = nr_named_path(&named, parsed.rest, ".segment");
     return result < 0 ? result : nr_named_unlink(&named);
 }

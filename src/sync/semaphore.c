@@ -30,11 +30,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NR_SEMAPHORE_SLEEPERS UINT32_C(0x80000000)
+#define NR_SEMAPHORE_SLEEPERS  UINT32_C(0x80000000)
 #define NR_SEMAPHORE_COUNT_MAX UINT32_C(0x3fffffff)
 
 enum {
-    NR_SEMAPHORE_MAGIC = 0x4e525331,   /* "NRS1": the last byte is the version of the layout */
+    NR_SEMAPHORE_MAGIC = 0x4e525331, /* "NRS1": the last byte is the version of the layout */
     NR_SEMAPHORE_VERSION_MASK = 0xff,
 };
 
@@ -73,9 +73,10 @@ int naru_semaphore_post(struct naru_semaphore *semaphore)
     uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
     while (seen != NR_SEMAPHORE_SLEEPERS) {
         if (nr_semaphore_count(seen) >= NR_SEMAPHORE_COUNT_MAX)
-            return nr_fail(-EOVERFLOW,
-                           "the semaphore stands at its largest count, %u; more is posted than taken",
-                           NR_SEMAPHORE_COUNT_MAX);
+            return nr_fail(
+                -EOVERFLOW,
+                "the semaphore stands at its largest count, %u; more is posted than taken",
+                NR_SEMAPHORE_COUNT_MAX);
         if (atomic_compare_exchange_weak_explicit(word, &seen, nr_semaphore_count(seen) + 1,
                                                   memory_order_release /* [R1] -> [A1] */,
                                                   memory_order_relaxed))
@@ -176,13 +177,15 @@ static int nr_semaphore_check(struct naru_semaphore_state *state, size_t size_by
     if (magic == NR_SEMAPHORE_MAGIC)
         return 0;
     if ((magic | NR_SEMAPHORE_VERSION_MASK) == (NR_SEMAPHORE_MAGIC | NR_SEMAPHORE_VERSION_MASK))
-        return nr_fail(-EPROTO,
-                       "%s is a semaphore of layout '%c', and naru %s knows '%c'; use the library it "
-                       "was made with, or remove it and make it anew",
-                       name, (int)(magic & NR_SEMAPHORE_VERSION_MASK), naru_version(),
-                       NR_SEMAPHORE_MAGIC & NR_SEMAPHORE_VERSION_MASK);
-    return nr_fail(-EBADMSG, "%s is no semaphore of Naru's; give another name, or memory that "
-                             "naru_semaphore_init() has prepared",
+        return nr_fail(
+            -EPROTO,
+            "%s is a semaphore of layout '%c', and naru %s knows '%c'; use the library it "
+            "was made with, or remove it and make it anew",
+            name, (int)(magic & NR_SEMAPHORE_VERSION_MASK), naru_version(),
+            NR_SEMAPHORE_MAGIC & NR_SEMAPHORE_VERSION_MASK);
+    return nr_fail(-EBADMSG,
+                   "%s is no semaphore of Naru's; give another name, or memory that "
+                   "naru_semaphore_init() has prepared",
                    name);
 }
 

@@ -127,7 +127,8 @@ int nr_assembly_add(struct nr_assembly *assembly, const struct nr_fragment *frag
         return nr_fail(-EBADMSG, "process %d sent a fragment that lies outside of its message",
                        (int)fragment->sender_pid);
     bool is_last = fragment->offset_bytes + fragment->size_bytes == fragment->total_bytes;
-    if (fragment->offset_bytes % fragment->piece_bytes || fragment->size_bytes > fragment->piece_bytes ||
+    if (fragment->offset_bytes % fragment->piece_bytes ||
+        fragment->size_bytes > fragment->piece_bytes ||
         (fragment->size_bytes != fragment->piece_bytes && !is_last))
         return nr_fail(-EBADMSG, "process %d sent a fragment of %zu bytes, and the others have %zu",
                        (int)fragment->sender_pid, fragment->size_bytes, fragment->piece_bytes);

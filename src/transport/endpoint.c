@@ -154,7 +154,8 @@ int nr_request_settle(const struct nr_request *request, const char *name, uint64
 {
     if (wanted == 0 || wanted == holds)
         return 0;
-    return nr_fail(-EINVAL, "%s: %s is %llu there, and the options ask for %llu; leave it 0 to accept",
+    return nr_fail(-EINVAL,
+                   "%s: %s is %llu there, and the options ask for %llu; leave it 0 to accept",
                    request->text, name, (unsigned long long)holds, (unsigned long long)wanted);
 }
 

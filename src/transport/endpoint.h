@@ -112,9 +112,9 @@ struct nr_transport {
     int (*stat)(struct naru_endpoint *endpoint, struct naru_stat *stat);
 };
 
-extern const struct nr_transport nr_pipe_transport, nr_fifo_transport, nr_mq_transport, nr_sysv_transport,
-    nr_signal_transport, nr_unix_transport, nr_abstract_transport, nr_tcp_transport,
-    nr_shm_transport, nr_file_transport;
+extern const struct nr_transport nr_pipe_transport, nr_fifo_transport, nr_mq_transport,
+    nr_sysv_transport, nr_signal_transport, nr_unix_transport, nr_abstract_transport,
+    nr_tcp_transport, nr_shm_transport, nr_file_transport;
 
 /* A message that waits in this endpoint: put back, or larger than the room that was offered. */
 struct nr_kept {
@@ -132,21 +132,21 @@ struct naru_endpoint {
 
     struct nr_lock lock; /* of everything below, and free for the transport's slow paths */
     struct nr_kept *kept;
-    int kept_count;       /* also read without the lock */
-    void *spare;          /* one receive buffer for naru_take, of spare_bytes */
+    int kept_count; /* also read without the lock */
+    void *spare;    /* one receive buffer for naru_take, of spare_bytes */
     size_t spare_bytes;
-    void **lent;          /* memory of loans and takes that core lent and that is still out */
+    void **lent; /* memory of loans and takes that core lent and that is still out */
     unsigned lent_count, lent_room;
-    int ready_fd[2];      /* naru_fd, naru_send_fd: epoll; -1 until asked for */
-    int kept_fd;          /* eventfd in ready_fd[0]: something is kept */
+    int ready_fd[2]; /* naru_fd, naru_send_fd: epoll; -1 until asked for */
+    int kept_fd;     /* eventfd in ready_fd[0]: something is kept */
 
     struct naru_endpoint *other; /* the other end of a pair, or NULL */
     pid_t creator_pid;           /* who made it ... */
     uint64_t creator_identity;   /* ... and, for a pair, what tells it from a later process */
     pid_t peer_pid;              /* pair, assigned: who holds the other end */
     int peer_pidfd;              /* -1: not watched, or ... */
-    bool peer_by_pid;            /* ... pidfds are refused here, and someone has to look again and again */
-    uint64_t peer_start_time;    /* then */
+    bool peer_by_pid; /* ... pidfds are refused here, and someone has to look again and again */
+    uint64_t peer_start_time; /* then */
     char *uri;
 };
 
@@ -161,8 +161,8 @@ void nr_endpoint_free(struct naru_endpoint *endpoint);
 static inline bool nr_endpoint_blocks_directly(const struct naru_endpoint *endpoint,
                                                const struct nr_deadline *deadline)
 {
-    return nr_deadline_is_never(deadline) && endpoint->peer_pidfd < 0 &&
-           !endpoint->peer_by_pid && nr_os_guard_works();
+    return nr_deadline_is_never(deadline) && endpoint->peer_pidfd < 0 && !endpoint->peer_by_pid &&
+           nr_os_guard_works();
 }
 
 /* That system call; -EINTR means: look at nr_endpoint_interrupted() and go round again. */

@@ -83,8 +83,8 @@ static int nr_file_settle(struct nr_file *file, const struct nr_request *request
     };
 
     for (size_t i = 0; i < nr_count_of(settled); i++) {
-        int result = nr_request_settle(request, settled[i].name, settled[i].wanted,
-                                       settled[i].holds);
+        int result =
+            nr_request_settle(request, settled[i].name, settled[i].wanted, settled[i].holds);
         if (result < 0)
             return result;
     }
@@ -143,8 +143,8 @@ static int nr_file_open_gate(struct nr_file *file)
     struct nr_deadline deadline = nr_deadline_in(file->endpoint.options.peer_timeout_ns);
     int result;
 
-    while ((result = nr_os_file_lock(file->journal.fd, NR_FILE_GATE_BYTE,
-                                     NR_OS_FILE_EXCLUSIVE)) == -EAGAIN) {
+    while ((result = nr_os_file_lock(file->journal.fd, NR_FILE_GATE_BYTE, NR_OS_FILE_EXCLUSIVE)) ==
+           -EAGAIN) {
         struct nr_deadline slice = nr_deadline_in(NR_FILE_GATE_SLICE_NS);
         if (nr_deadline_left_ns(&deadline) == 0)
             return nr_fail(-EBUSY,
@@ -153,9 +153,9 @@ static int nr_file_open_gate(struct nr_file *file)
                            file->path, (double)file->endpoint.options.peer_timeout_ns / 1e9);
         nr_os_poll(NULL, 0, &slice);
     }
-    return result < 0 ? nr_fail(result, "can't lock the journal %s: %s", file->path,
-                                nr_error_name(result))
-                      : 0;
+    return result < 0
+               ? nr_fail(result, "can't lock the journal %s: %s", file->path, nr_error_name(result))
+               : 0;
 }
 
 /* With the gate: takes part. */
@@ -230,7 +230,8 @@ static int nr_file_find(const struct nr_request *request)
     }
     return nr_fail(fd == -EISDIR ? -EBADMSG : fd, "can't open the journal %s: %s%s", path,
                    nr_error_name(fd),
-                   fd == -EROFS || fd == -EACCES ? "; all who use it must be allowed to write it: its maker's file_mode"
+                   fd == -EROFS || fd == -EACCES
+                       ? "; all who use it must be allowed to write it: its maker's file_mode"
                    : fd == -ENOENT ? "; the other side, or options.create, makes it"
                                    : "");
 }
@@ -292,9 +293,9 @@ static int nr_file_unlink(const struct nr_uri *uri)
         return nr_fail(-EBADMSG, "%s is no journal, so it stays", path);
     if (result >= 0)
         result = nr_os_unlink(path);
-    return result < 0 ? nr_fail(result, "can't remove the journal %s: %s", path,
-                                nr_error_name(result))
-                      : 0;
+    return result < 0
+               ? nr_fail(result, "can't remove the journal %s: %s", path, nr_error_name(result))
+               : 0;
 }
 
 static int nr_file_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)

@@ -77,9 +77,9 @@ static int nr_file_bell_sleep(struct nr_file *file, uint32_t bell, int64_t slice
     if (result == -EINTR || result == -EAGAIN || (result == -ETIMEDOUT && is_slice))
         return 0;
     if (result < 0)
-        return result == -ETIMEDOUT
-                   ? result
-                   : nr_fail(result, "waiting on %s: %s", file->endpoint.uri, nr_error_name(result));
+        return result == -ETIMEDOUT ? result
+                                    : nr_fail(result, "waiting on %s: %s", file->endpoint.uri,
+                                              nr_error_name(result));
     if (__atomic_load_n(&control->doorbell, __ATOMIC_ACQUIRE) == bell &&
         !nr_interrupt_is_raised(&file->endpoint.interrupt)) {
         nr_party_sweep(&file->party, true); /* someone has died */

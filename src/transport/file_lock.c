@@ -113,8 +113,7 @@ static int nr_file_lock_await(struct nr_file *file, struct nr_deadline *deadline
             !__atomic_compare_exchange_n(lock, &word, word | NR_FILE_LOCK_WAITERS, false,
                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             continue;
-        int result =
-            nr_file_lock_sleep(file, word | NR_FILE_LOCK_WAITERS, slice_ns, deadline);
+        int result = nr_file_lock_sleep(file, word | NR_FILE_LOCK_WAITERS, slice_ns, deadline);
         if (result < 0)
             return result;
         if (slice_ns < NR_FILE_LOCK_SLICE_MAX_NS)

@@ -21,8 +21,9 @@
 static int nr_file_ready_fail(struct nr_file *file, int error)
 {
     if (nr_os_is_refused(error))
-        return nr_fail(-EOPNOTSUPP, "no descriptor for %s: inotify is refused here (a sandbox?); receive with "
-                                    "a time-out instead",
+        return nr_fail(-EOPNOTSUPP,
+                       "no descriptor for %s: inotify is refused here (a sandbox?); receive with "
+                       "a time-out instead",
                        file->endpoint.uri);
     return nr_fail(error,
                    "no descriptor for %s: %s; raise `ulimit -n`, or fs.inotify.max_user_instances "
@@ -55,7 +56,8 @@ int nr_file_ready_descriptor(struct naru_endpoint *endpoint, unsigned *events)
     struct nr_file *file = nr_file_of(endpoint);
 
     nr_lock_scope(&file->ready_lock);
-    if (*events == NR_WRITABLE) { /* a journal takes a message at any time: an eventfd that is never full */
+    if (*events ==
+        NR_WRITABLE) { /* a journal takes a message at any time: an eventfd that is never full */
         if (file->writable_fd < 0)
             file->writable_fd = nr_os_eventfd();
         return file->writable_fd < 0 ? nr_file_ready_fail(file, file->writable_fd)
@@ -76,8 +78,7 @@ static bool nr_file_ready_watch_writer(struct nr_file *file)
     if (nr_party_is_dead(&file->party, word - 1))
         return false;
     file->owner_fd = pid > 0 ? nr_os_pidfd_open(pid) : -1;
-    return file->owner_fd >= 0 &&
-           nr_os_epoll_add(file->epoll_fd, file->owner_fd, NR_READABLE) == 0;
+    return file->owner_fd >= 0 && nr_os_epoll_add(file->epoll_fd, file->owner_fd, NR_READABLE) == 0;
 }
 
 void nr_file_ready_arm(struct naru_endpoint *endpoint)
@@ -87,7 +88,8 @@ void nr_file_ready_arm(struct naru_endpoint *endpoint)
     nr_lock_scope(&file->ready_lock);
     if (file->epoll_fd < 0)
         return;
-    if (file->owner_fd >= 0) /* closing alone would leave it there while a forked child has a copy */
+    if (file->owner_fd >=
+        0) /* closing alone would leave it there while a forked child has a copy */
         nr_os_epoll_remove(file->epoll_fd, file->owner_fd);
     nr_os_close(&file->owner_fd);
     nr_os_eventfd_clear(file->event_fd);

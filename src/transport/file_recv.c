@@ -85,10 +85,11 @@ int nr_file_recv_begin(struct nr_file *file)
     while (!__atomic_compare_exchange_n(&control->receiver, &holder, file->party.me + 1, false,
                                         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         if (!nr_party_is_dead(&file->party, holder - 1))
-            return nr_fail(-EBUSY,
-                           "%s is received at least once, so by one receiver at a time, and that is "
-                           "process %d; close it there, or create the journal with at-most-once",
-                           file->endpoint.uri, nr_party_pid(&file->party, holder - 1));
+            return nr_fail(
+                -EBUSY,
+                "%s is received at least once, so by one receiver at a time, and that is "
+                "process %d; close it there, or create the journal with at-most-once",
+                file->endpoint.uri, nr_party_pid(&file->party, holder - 1));
         nr_party_sweep(&file->party, false);
         holder = 0;
     }
@@ -252,8 +253,7 @@ static struct nr_file_held *nr_file_recv_find(struct nr_file *file,
                                               const struct naru_message *message)
 {
     for (size_t i = 0; i < file->held_count; i++)
-        if (file->held[i].offset == message->internal[2] &&
-            file->held[i].state == NR_FILE_IN_HAND)
+        if (file->held[i].offset == message->internal[2] && file->held[i].state == NR_FILE_IN_HAND)
             return &file->held[i];
     nr_fail(-EINVAL, "%s: this message was given back already", file->endpoint.uri);
     return NULL;

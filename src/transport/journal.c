@@ -15,8 +15,8 @@ static uint64_t nr_journal_records_offset(uint32_t participants_max)
 {
     uint64_t table_bytes = (uint64_t)participants_max * sizeof(struct nr_participant);
 
-    return NR_JOURNAL_PARTICIPANTS_OFFSET +
-           (table_bytes + NR_JOURNAL_PAGE_BYTES - 1) / NR_JOURNAL_PAGE_BYTES * NR_JOURNAL_PAGE_BYTES;
+    return NR_JOURNAL_PARTICIPANTS_OFFSET + (table_bytes + NR_JOURNAL_PAGE_BYTES - 1) /
+                                                NR_JOURNAL_PAGE_BYTES * NR_JOURNAL_PAGE_BYTES;
 }
 
 static uint32_t nr_journal_header_crc(const void *page)
@@ -68,10 +68,11 @@ int nr_journal_create(const char *path, const struct naru_options *options)
 
     nr_cleanup_close int fd = nr_os_memory_file_new(path, options->file_mode);
     if (fd < 0)
-        return nr_fail(fd,
-                       "can't make the journal %s: %s; its directory must be there, be writable, and "
-                       "on a file system that has unnamed files (O_TMPFILE)",
-                       path, nr_error_name(fd));
+        return nr_fail(
+            fd,
+            "can't make the journal %s: %s; its directory must be there, be writable, and "
+            "on a file system that has unnamed files (O_TMPFILE)",
+            path, nr_error_name(fd));
     nr_journal_fill(&pages.header, &control, options);
     memcpy(pages.bytes[1], &control, sizeof control);
     struct iovec part = {pages.bytes, sizeof pages.bytes};
@@ -91,12 +92,13 @@ int nr_journal_create(const char *path, const struct naru_options *options)
     }
     if (result == 0 && options->durability != NARU_DURABLE_NONE)
         result = nr_os_file_sync_name(path);
-    return result < 0 ? nr_fail(result,
-                                "can't make the journal %s, whose first %llu bytes are reserved: %s; "
-                                "make room, or choose another path",
-                                path, (unsigned long long)pages.header.records_offset,
-                                nr_error_name(result))
-                      : 0;
+    return result < 0
+               ? nr_fail(result,
+                         "can't make the journal %s, whose first %llu bytes are reserved: %s; "
+                         "make room, or choose another path",
+                         path, (unsigned long long)pages.header.records_offset,
+                         nr_error_name(result))
+               : 0;
 }
 
 /* -- opened --------------------------------------------------------------------------------- */
@@ -108,10 +110,11 @@ static int nr_journal_check_header(const void *page, const char *path, uint64_t 
     if (memcmp(header->magic, nr_journal_magic, sizeof header->magic) != 0)
         return nr_fail(-EBADMSG, "%s is no journal; choose another path", path);
     if (header->layout != NR_JOURNAL_LAYOUT)
-        return nr_fail(-EPROTO,
-                       "the journal %s has layout %u, and naru %s knows layout %d; read it with the "
-                       "version that wrote it",
-                       path, header->layout, naru_version(), NR_JOURNAL_LAYOUT);
+        return nr_fail(
+            -EPROTO,
+            "the journal %s has layout %u, and naru %s knows layout %d; read it with the "
+            "version that wrote it",
+            path, header->layout, naru_version(), NR_JOURNAL_LAYOUT);
     if (header->crc != nr_journal_header_crc(page) || header->participants_max < 1 ||
         header->participants_max > 4096 ||
         header->records_offset != nr_journal_records_offset(header->participants_max) ||

@@ -70,7 +70,7 @@ struct nr_journal_header {
     uint64_t message_size_max_bytes;
     uint32_t participants_max;
     uint32_t pattern, when_full, delivery, durability; /* the enums of naru/endpoint.h */
-    uint32_t salt;                                      /* random */
+    uint32_t salt;                                     /* random */
     uint32_t creator_pid, creator_uid;
     int64_t created_ns; /* time of day */
 };
@@ -125,12 +125,12 @@ _Static_assert(sizeof(struct nr_journal_control) <= NR_JOURNAL_PAGE_BYTES, "one 
 
 struct nr_journal {
     int fd;
-    const char *path; /* for texts */
+    const char *path;                /* for texts */
     struct nr_journal_header header; /* private, checked */
     void *memory;                    /* the first records_offset bytes of the file */
     struct nr_journal_control *control;
     uint64_t size_limit; /* RLIMIT_FSIZE when it was opened */
-    int failed; /* a failed sync: nothing is written any more */
+    int failed;          /* a failed sync: nothing is written any more */
 };
 
 /* Bytes of the file in private memory. Below the tail they never change, so they stay right. */

@@ -27,10 +27,11 @@ static int nr_journal_damaged(const struct nr_journal *journal, uint64_t offset,
 
 static int nr_journal_cut_short(const struct nr_journal *journal, uint64_t offset)
 {
-    return nr_fail(-EBADMSG,
-                   "the journal %s has been truncated: it ends within the record at %llu, which was "
-                   "committed; restore it from a copy",
-                   journal->path, (unsigned long long)offset);
+    return nr_fail(
+        -EBADMSG,
+        "the journal %s has been truncated: it ends within the record at %llu, which was "
+        "committed; restore it from a copy",
+        journal->path, (unsigned long long)offset);
 }
 
 /* At least `size_bytes` at `offset`, or as many as there are below `end`; how many. */
@@ -60,8 +61,8 @@ static const char *nr_journal_judge(const struct nr_journal *journal,
         return "has no record's magic number";
     if (record->flags || record->size_bytes > journal->header.message_size_max_bytes)
         return "has impossible fields";
-    if (record->crc != nr_crc32c(journal->header.salt, (const char *)record + covered,
-                                 sizeof *record - covered))
+    if (record->crc !=
+        nr_crc32c(journal->header.salt, (const char *)record + covered, sizeof *record - covered))
         return "has a header that does not match its checksum";
     return NULL;
 }
@@ -115,7 +116,8 @@ static int nr_journal_payload_large(const struct nr_journal *journal, uint64_t o
         return nr_journal_cut_short(journal, offset);
     if (record->payload_crc != nr_crc32c(journal->header.salt, data, record->size_bytes) ||
         !nr_journal_is_zero(padding, padding_bytes))
-        return nr_journal_damaged(journal, offset, "has a payload that does not match its checksum");
+        return nr_journal_damaged(journal, offset,
+                                  "has a payload that does not match its checksum");
     return 0;
 }
 
@@ -135,7 +137,8 @@ int nr_journal_payload(const struct nr_journal *journal, struct nr_journal_reade
     if (record->payload_crc != nr_crc32c(journal->header.salt, payload, record->size_bytes) ||
         !nr_journal_is_zero(payload + record->size_bytes,
                             (size_t)length - sizeof *record - record->size_bytes))
-        return nr_journal_damaged(journal, offset, "has a payload that does not match its checksum");
+        return nr_journal_damaged(journal, offset,
+                                  "has a payload that does not match its checksum");
     if (record->size_bytes)
         memcpy(data, payload, record->size_bytes);
     return 0;

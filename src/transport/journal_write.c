@@ -66,8 +66,8 @@ uint32_t nr_journal_payload_crc(const struct nr_journal *journal, const struct n
 
 int nr_journal_sync(struct nr_journal *journal)
 {
-    int result = __atomic_load_n(&journal->failed, __ATOMIC_RELAXED) ? -EIO
-                                                                     : nr_os_file_sync(journal->fd);
+    int result =
+        __atomic_load_n(&journal->failed, __ATOMIC_RELAXED) ? -EIO : nr_os_file_sync(journal->fd);
 
     if (result == 0)
         return 0;
@@ -87,20 +87,23 @@ static void nr_journal_retract(struct nr_journal *journal, uint64_t offset)
         __atomic_store_n(&journal->control->is_dirty, 1, __ATOMIC_RELAXED);
 }
 
-static int nr_journal_no_room(struct nr_journal *journal, uint64_t offset, uint64_t length, int error)
+static int nr_journal_no_room(struct nr_journal *journal, uint64_t offset, uint64_t length,
+                              int error)
 {
     if (error == -ENOSPC || error == -EDQUOT)
-        return nr_fail(error,
-                       "no room for %llu bytes more in the journal %s: %s; nothing of the message was "
-                       "kept. Free space there, or start a new journal",
-                       (unsigned long long)length, journal->path, nr_error_name(error));
+        return nr_fail(
+            error,
+            "no room for %llu bytes more in the journal %s: %s; nothing of the message was "
+            "kept. Free space there, or start a new journal",
+            (unsigned long long)length, journal->path, nr_error_name(error));
     if (error == -EFBIG)
-        return nr_fail(-EFBIG,
-                       "the journal %s has %llu bytes, and %llu more exceed what a file may have "
-                       "(RLIMIT_FSIZE: %llu, or the file system's own limit); raise `ulimit -f`, or start "
-                       "a new journal",
-                       journal->path, (unsigned long long)offset, (unsigned long long)length,
-                       (unsigned long long)journal->size_limit);
+        return nr_fail(
+            -EFBIG,
+            "the journal %s has %llu bytes, and %llu more exceed what a file may have "
+            "(RLIMIT_FSIZE: %llu, or the file system's own limit); raise `ulimit -f`, or start "
+            "a new journal",
+            journal->path, (unsigned long long)offset, (unsigned long long)length,
+            (unsigned long long)journal->size_limit);
     return nr_fail(error, "writing to the journal %s: %s", journal->path, nr_error_name(error));
 }
 
@@ -182,8 +185,8 @@ int nr_journal_append(struct nr_journal *journal, const struct nr_out *out,
     record->previous = point.crc;
     record->sequence = point.sequence + 1;
     record->time_ns = nr_os_file_time_ns();
-    record->crc = nr_crc32c(journal->header.salt, (const char *)record + covered,
-                            sizeof *record - covered);
+    record->crc =
+        nr_crc32c(journal->header.salt, (const char *)record + covered, sizeof *record - covered);
     result = nr_journal_write_record(journal, out, record, offset);
     if (result < 0) {
         nr_journal_retract(journal, offset);
@@ -213,13 +216,14 @@ static int nr_journal_cut_tail(struct nr_journal *journal, struct nr_journal_rea
 {
     uint64_t beyond;
 
-    int result = nr_journal_search(journal, reader, point->offset, size_bytes, point->sequence + 1,
-                                   &beyond);
+    int result =
+        nr_journal_search(journal, reader, point->offset, size_bytes, point->sequence + 1, &beyond);
     if (result == 0)
-        return nr_fail(-EBADMSG,
-                       "the journal %s is damaged at %llu, and a valid record stands beyond, at %llu; "
-                       "nothing was changed. Restore it from a copy",
-                       journal->path, (unsigned long long)point->offset, (unsigned long long)beyond);
+        return nr_fail(
+            -EBADMSG,
+            "the journal %s is damaged at %llu, and a valid record stands beyond, at %llu; "
+            "nothing was changed. Restore it from a copy",
+            journal->path, (unsigned long long)point->offset, (unsigned long long)beyond);
     if (result != -ENODATA)
         return result;
     result = nr_os_file_truncate(journal->fd, point->offset);

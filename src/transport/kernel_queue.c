@@ -49,7 +49,8 @@ void nr_kernel_queue_put_back(struct naru_endpoint *endpoint,
             return;
 }
 
-int nr_kernel_queue_nap(struct naru_endpoint *endpoint, int64_t *nap_ns, struct nr_deadline *deadline)
+int nr_kernel_queue_nap(struct naru_endpoint *endpoint, int64_t *nap_ns,
+                        struct nr_deadline *deadline)
 {
     if (nr_deadline_is_now(deadline))
         return -EAGAIN;

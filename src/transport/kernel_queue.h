@@ -31,4 +31,5 @@ void nr_kernel_queue_put_back(struct naru_endpoint *endpoint,
  * For a full queue that nothing tells about when it has room: sleeps *nap_ns, at most to the deadline, and
  * doubles it up to 10 ms. 0: look again; -EAGAIN, -ETIMEDOUT, -EINTR as nr_endpoint_wait().
  */
-int nr_kernel_queue_nap(struct naru_endpoint *endpoint, int64_t *nap_ns, struct nr_deadline *deadline);
+int nr_kernel_queue_nap(struct naru_endpoint *endpoint, int64_t *nap_ns,
+                        struct nr_deadline *deadline);

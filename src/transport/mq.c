@@ -56,45 +56,51 @@ static int nr_mq_fail_too_many(const char *text, const struct nr_os_mq_sizes *si
         return nr_fail(probe, "%s: %s; close some descriptors, or raise `ulimit -n`", text,
                        nr_error_name(probe));
     nr_os_close(&probe);
-    return nr_fail(-EMFILE,
-                   "%s: %zu messages of %zu bytes take about %zu bytes, and with what this user's queues "
-                   "take already it is more than RLIMIT_MSGQUEUE (%llu); unlink queues, ask for smaller "
-                   "ones, or raise `ulimit -q`",
-                   text, sizes->capacity_messages, sizes->message_bytes,
-                   sizes->capacity_messages * (sizes->message_bytes + NR_MQ_OVERHEAD_BYTES),
-                   (unsigned long long)nr_os_mq_limit_bytes());
+    return nr_fail(
+        -EMFILE,
+        "%s: %zu messages of %zu bytes take about %zu bytes, and with what this user's queues "
+        "take already it is more than RLIMIT_MSGQUEUE (%llu); unlink queues, ask for smaller "
+        "ones, or raise `ulimit -q`",
+        text, sizes->capacity_messages, sizes->message_bytes,
+        sizes->capacity_messages * (sizes->message_bytes + NR_MQ_OVERHEAD_BYTES),
+        (unsigned long long)nr_os_mq_limit_bytes());
 }
 
 int nr_mq_fail_open(const char *text, int error, const struct nr_os_mq_sizes *sizes)
 {
     switch (error) {
     case -ENOENT:
-        return nr_fail(error, "%s: there is no such queue; create it, or see /dev/mqueue for those there "
-                              "are",
+        return nr_fail(error,
+                       "%s: there is no such queue; create it, or see /dev/mqueue for those there "
+                       "are",
                        text);
     case -EEXIST:
-        return nr_fail(error, "%s: the queue exists already; attach to it, or naru_unlink() it first",
-                       text);
+        return nr_fail(
+            error, "%s: the queue exists already; attach to it, or naru_unlink() it first", text);
     case -EACCES:
-        return nr_fail(error, "%s: the queue belongs to another user, and its mode does not let this one "
-                              "(uid %u) in; its creator decides with file_mode",
+        return nr_fail(error,
+                       "%s: the queue belongs to another user, and its mode does not let this one "
+                       "(uid %u) in; its creator decides with file_mode",
                        text, (unsigned)nr_os_uid());
     case -EMFILE:
         return nr_mq_fail_too_many(text, sizes);
     case -EINVAL:
-        return nr_fail(error,
-                       "%s: %zu messages of %zu bytes are more than the kernel allows: msg_max is %zu and "
-                       "msgsize_max %zu; ask for less, or raise them in " NR_MQ_LIMITS,
-                       text, sizes->capacity_messages, sizes->message_bytes,
-                       nr_mq_limit(NR_MQ_LIMITS "msg_max", 0),
-                       nr_mq_limit(NR_MQ_LIMITS "msgsize_max", 0));
+        return nr_fail(
+            error,
+            "%s: %zu messages of %zu bytes are more than the kernel allows: msg_max is %zu and "
+            "msgsize_max %zu; ask for less, or raise them in " NR_MQ_LIMITS,
+            text, sizes->capacity_messages, sizes->message_bytes,
+            nr_mq_limit(NR_MQ_LIMITS "msg_max", 0), nr_mq_limit(NR_MQ_LIMITS "msgsize_max", 0));
     case -ENOSPC:
-        return nr_fail(error, "%s: there are queues_max (%zu) queues already; unlink some, or raise "
-                              NR_MQ_LIMITS "queues_max",
-                       text, nr_mq_limit(NR_MQ_LIMITS "queues_max", 0));
+        return nr_fail(
+            error,
+            "%s: there are queues_max (%zu) queues already; unlink some, or raise " NR_MQ_LIMITS
+            "queues_max",
+            text, nr_mq_limit(NR_MQ_LIMITS "queues_max", 0));
     case -ENOSYS:
-        return nr_fail(-EOPNOTSUPP, "%s: this kernel is built without POSIX queues; use sysv:// or "
-                                    "shm://",
+        return nr_fail(-EOPNOTSUPP,
+                       "%s: this kernel is built without POSIX queues; use sysv:// or "
+                       "shm://",
                        text);
     default:
         return nr_fail(error, "%s: %s", text, nr_error_name(error));
@@ -278,8 +284,8 @@ static int nr_mq_wait(struct nr_mq *mq, int way, struct nr_deadline *deadline)
                : nr_endpoint_wait(&mq->endpoint, mq->receive_fd, NR_READABLE, deadline);
 }
 
-static long nr_mq_send_call(struct nr_mq *mq, const void *data, size_t size_bytes, unsigned priority,
-                            const struct nr_deadline *deadline)
+static long nr_mq_send_call(struct nr_mq *mq, const void *data, size_t size_bytes,
+                            unsigned priority, const struct nr_deadline *deadline)
 {
     if (mq->link || !nr_endpoint_blocks_directly(&mq->endpoint, deadline))
         return nr_os_mq_try_send(mq->send_fd, data, size_bytes, priority);
@@ -302,15 +308,15 @@ static int nr_mq_send_flat(struct nr_mq *mq, const void *data, size_t size_bytes
         else if (result == -EINTR)
             result = nr_endpoint_interrupted(&mq->endpoint);
         else
-            return nr_fail((int)result, "%s: the kernel did not take the message: %s", mq->endpoint.uri,
-                           nr_error_name((int)result));
+            return nr_fail((int)result, "%s: the kernel did not take the message: %s",
+                           mq->endpoint.uri, nr_error_name((int)result));
         if (result < 0)
             return (int)result;
     }
 }
 
 nr_flat static int nr_mq_send(struct naru_endpoint *endpoint, const struct nr_out *out,
-                      struct nr_deadline *deadline)
+                              struct nr_deadline *deadline)
 {
     struct nr_mq *mq = nr_mq_of(endpoint);
 
@@ -332,9 +338,9 @@ static long nr_mq_recv_call(struct nr_mq *mq, void *data, unsigned *ret_priority
 {
     if (mq->link || !nr_endpoint_blocks_directly(&mq->endpoint, deadline))
         return nr_os_mq_try_receive(mq->receive_fd, data, mq->message_bytes, ret_priority);
-    return nr_endpoint_call(&mq->endpoint, NR_SYS_MQ_TIMEDRECEIVE,
-                            (long[6]){mq->receive_fd, (long)data, (long)mq->message_bytes,
-                                      (long)ret_priority, 0});
+    return nr_endpoint_call(
+        &mq->endpoint, NR_SYS_MQ_TIMEDRECEIVE,
+        (long[6]){mq->receive_fd, (long)data, (long)mq->message_bytes, (long)ret_priority, 0});
 }
 
 /* One message into `data`, which has room for any; its size. */
@@ -375,7 +381,8 @@ static void nr_mq_describe(struct naru_message *message, unsigned priority)
 static int nr_mq_recv_apart(struct nr_mq *mq, struct nr_in *in, struct nr_deadline *deadline)
 {
     char stack[NR_KERNEL_QUEUE_STACK_BYTES];
-    nr_cleanup_free char *heap = mq->message_bytes > sizeof stack ? malloc(mq->message_bytes) : NULL;
+    nr_cleanup_free char *heap =
+        mq->message_bytes > sizeof stack ? malloc(mq->message_bytes) : NULL;
     void *data = heap ? heap : stack;
     unsigned priority;
 
@@ -389,7 +396,8 @@ static int nr_mq_recv_apart(struct nr_mq *mq, struct nr_in *in, struct nr_deadli
     return nr_in_deliver(in, data, (size_t)size);
 }
 
-nr_flat static int nr_mq_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
+nr_flat static int nr_mq_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+                              struct nr_deadline *deadline)
 {
     struct nr_mq *mq = nr_mq_of(endpoint);
     unsigned priority;

@@ -5,7 +5,11 @@
 #include "os/queue.h"
 #include "transport/kernel_queue.h"
 
-enum { NR_MQ_NAME_BYTES = NR_URI_NAME_MAX + 2, NR_MQ_MESSAGES_DEFAULT = 10, NR_MQ_BYTES_DEFAULT = 8192 };
+enum {
+    NR_MQ_NAME_BYTES = NR_URI_NAME_MAX + 2,
+    NR_MQ_MESSAGES_DEFAULT = 10,
+    NR_MQ_BYTES_DEFAULT = 8192
+};
 
 /* In memory that the two sides share; each flag is written by its side alone. */
 struct nr_mq_page {

@@ -37,7 +37,8 @@ static int nr_mq_wait_fd(int fd, unsigned events, int ended_fd)
     return result;
 }
 
-static int nr_mq_pair_end(struct nr_mq *mq, int side, const int queue_fds[2], const int ended_fds[2])
+static int nr_mq_pair_end(struct nr_mq *mq, int side, const int queue_fds[2],
+                          const int ended_fds[2])
 {
     mq->side = side;
     mq->receive_fd = nr_os_duplicate(queue_fds[side]);
@@ -82,8 +83,9 @@ static int nr_mq_pair_build(struct nr_mq *ends[2], const struct nr_request *requ
                                     (int[]){ended_0, ended_1});
     }
     if (result == -EMFILE)
-        return nr_fail(result, "%s: a pair takes twelve descriptors, and there are not enough left; "
-                               "close some, or raise `ulimit -n`",
+        return nr_fail(result,
+                       "%s: a pair takes twelve descriptors, and there are not enough left; "
+                       "close some, or raise `ulimit -n`",
                        request->text);
     return result;
 }

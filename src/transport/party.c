@@ -13,7 +13,8 @@ struct nr_party_watch {
 
 static uint64_t nr_party_word(const struct nr_party *party, unsigned index)
 {
-    return atomic_load_explicit(&party->table.entries[index].state, memory_order_acquire); /* [A1] */
+    return atomic_load_explicit(&party->table.entries[index].state,
+                                memory_order_acquire); /* [A1] */
 }
 
 static bool nr_party_may_be_dead(uint64_t word)
@@ -39,10 +40,11 @@ int nr_party_join(struct nr_party *party, enum naru_role role)
         party->watches[i].pidfd = -1;
     int index = nr_participants_claim(&party->table, pid, &word);
     if (index < 0)
-        return nr_fail(-EBUSY,
-                       "all %u places for participants are taken; close some, or create the channel "
-                       "with a larger participants_max",
-                       party->table.count);
+        return nr_fail(
+            -EBUSY,
+            "all %u places for participants are taken; close some, or create the channel "
+            "with a larger participants_max",
+            party->table.count);
     if (!nr_participants_joined(&party->table, (unsigned)index, &word, identity, role))
         return nr_fail(-EBADMSG, "the table of participants is damaged; remove the channel");
     party->me = (unsigned)index;

@@ -19,10 +19,10 @@
 
 struct nr_party {
     struct nr_participants table;
-    uint32_t *death_word; /* always 0 */
-    unsigned me;          /* my index */
-    uint64_t my_word;     /* what my entry's state is */
-    struct nr_lock lock;  /* of the watches */
+    uint32_t *death_word;           /* always 0 */
+    unsigned me;                    /* my index */
+    uint64_t my_word;               /* what my entry's state is */
+    struct nr_lock lock;            /* of the watches */
     struct nr_party_watch *watches; /* a pidfd for each entry, once it was needed */
     bool is_joined;
 

@@ -54,7 +54,8 @@ static int nr_pipe_put(struct nr_pipe *pipe, const struct iovec *parts, int coun
         if (nr_endpoint_blocks_directly(endpoint, deadline) &&
             nr_os_pipe_write_call(&pipe->out, parts, count, &number, arguments)) {
             written = nr_endpoint_call(endpoint, number, arguments);
-            if (written < 0 && nr_os_pipe_is_refused(written)) /* no RWF_NOSIGNAL here: finds out, and remembers */
+            if (written < 0 &&
+                nr_os_pipe_is_refused(written)) /* no RWF_NOSIGNAL here: finds out, and remembers */
                 written = nr_os_pipe_write_now(&pipe->out, parts, count);
         } else {
             written = nr_os_pipe_write_now(&pipe->out, parts, count);
@@ -170,7 +171,8 @@ static int nr_pipe_ended(struct nr_pipe *pipe)
 
     nr_lock_scope(&endpoint->lock);
     unsigned died = nr_assembly_forget(&pipe->assembly);
-    if (pipe->is_pair && !nr_flag_get(&pipe->peer_ended)) /* a dying process closes before its pidfd tells of it */
+    if (pipe->is_pair &&
+        !nr_flag_get(&pipe->peer_ended)) /* a dying process closes before its pidfd tells of it */
         died = 1;
     if (pipe->is_named)
         nr_pipe_reopen(pipe);
@@ -227,14 +229,17 @@ static int nr_pipe_check(struct nr_pipe *pipe, const struct nr_pipe_packet *pack
     struct naru_endpoint *endpoint = &pipe->endpoint;
     const struct nr_pipe_header *header = &packet->header;
 
-    if (size < (long)sizeof *header || header->kind < NR_PIPE_DATA || header->kind > NR_PIPE_GOODBYE)
-        return nr_fail(-EBADMSG,
-                       "%s: %ld bytes came that are no packet of Naru's; the other side must send with "
-                       "libnaru or `naru send`",
-                       endpoint->uri, size);
+    if (size < (long)sizeof *header || header->kind < NR_PIPE_DATA ||
+        header->kind > NR_PIPE_GOODBYE)
+        return nr_fail(
+            -EBADMSG,
+            "%s: %ld bytes came that are no packet of Naru's; the other side must send with "
+            "libnaru or `naru send`",
+            endpoint->uri, size);
     if (header->total_bytes > endpoint->options.message_size_max_bytes)
-        return nr_fail(-EBADMSG, "%s: process %d sends a message of %u bytes, and at most %zu were "
-                                 "agreed",
+        return nr_fail(-EBADMSG,
+                       "%s: process %d sends a message of %u bytes, and at most %zu were "
+                       "agreed",
                        endpoint->uri, (int)header->pid, header->total_bytes,
                        endpoint->options.message_size_max_bytes);
     return 0;
@@ -278,7 +283,8 @@ static int nr_pipe_await(struct nr_pipe *pipe, long size, struct nr_deadline *de
     return result;
 }
 
-nr_flat int nr_pipe_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
+nr_flat int nr_pipe_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+                         struct nr_deadline *deadline)
 {
     struct nr_pipe *pipe = nr_pipe_of(endpoint);
     struct naru_message *message = in->message;

@@ -34,10 +34,10 @@ struct nr_pipe {
     struct naru_endpoint endpoint;
     struct nr_os_pipe_end in, out;
     bool is_pair, is_named;
-    bool had_writer;   /* someone has had the FIFO open to write since we opened it */
+    bool had_writer; /* someone has had the FIFO open to write since we opened it */
     bool said_hello;
-    bool peer_ended;   /* pair: GOODBYE came */
-    pid_t pid; /* mine */
+    bool peer_ended; /* pair: GOODBYE came */
+    pid_t pid;       /* mine */
     uint64_t sender;
     uint64_t messages; /* sent */
     struct nr_assembly assembly;

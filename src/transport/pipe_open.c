@@ -102,9 +102,10 @@ static void nr_pipe_free(struct nr_pipe *pipe)
 static int nr_pipe_size(struct nr_pipe *pipe, int fd)
 {
     size_t wanted = pipe->endpoint.options.capacity_messages;
-    int result = nr_os_pipe_resize(
-        fd, wanted > INT32_MAX / PIPE_BUF ? INT32_MAX
-                                          : (unsigned)(wanted ? wanted * PIPE_BUF : NR_PIPE_SIZE_BYTES));
+    int result =
+        nr_os_pipe_resize(fd, wanted > INT32_MAX / PIPE_BUF
+                                  ? INT32_MAX
+                                  : (unsigned)(wanted ? wanted * PIPE_BUF : NR_PIPE_SIZE_BYTES));
 
     if (result < 0 && wanted)
         return nr_fail(result,
@@ -176,8 +177,9 @@ static int nr_pipe_open(struct naru_endpoint **ret, const struct nr_request *req
     if (result < 0)
         return result;
     if (nr_os_fstat((int)number, &status) < 0 || !S_ISFIFO(status.st_mode))
-        return nr_fail(-EBADF, "descriptor %d is no pipe; put it into a pipeline, such as "
-                               "`naru send pipe://1 | naru recv pipe://0`",
+        return nr_fail(-EBADF,
+                       "descriptor %d is no pipe; put it into a pipeline, such as "
+                       "`naru send pipe://1 | naru recv pipe://0`",
                        (int)number);
     if (request->options.create == NARU_CREATE)
         return nr_fail(-EEXIST, "pipe://%d is there already; leave options.create", (int)number);
@@ -261,10 +263,11 @@ static int nr_pipe_open_sender(struct nr_pipe *pipe, const char *path)
                          ? nr_endpoint_wait(&pipe->endpoint, watch_fd, NR_READABLE, &deadline)
                          : nr_pipe_nap(pipe, &deadline);
         if (result == -ETIMEDOUT || result == -EAGAIN)
-            return nr_fail(-ETIMEDOUT,
-                           "nobody opened %s to receive within %.1f s; start the receiver, or raise "
-                           "peer_timeout_ns",
-                           path, (double)pipe->endpoint.options.peer_timeout_ns / 1e9);
+            return nr_fail(
+                -ETIMEDOUT,
+                "nobody opened %s to receive within %.1f s; start the receiver, or raise "
+                "peer_timeout_ns",
+                path, (double)pipe->endpoint.options.peer_timeout_ns / 1e9);
         if (result < 0)
             return result;
         if (watch_fd >= 0)
@@ -291,8 +294,8 @@ static int nr_fifo_open(struct naru_endpoint **ret, const struct nr_request *req
         nr_pipe_free(pipe);
         return fd == -ETIMEDOUT || fd == -EINTR
                    ? fd
-                   : nr_fail(fd, "can't open the FIFO %s to %s: %s%s", path, sends ? "send" : "receive",
-                             nr_error_name(fd), nr_pipe_cure(fd));
+                   : nr_fail(fd, "can't open the FIFO %s to %s: %s%s", path,
+                             sends ? "send" : "receive", nr_error_name(fd), nr_pipe_cure(fd));
     }
     *(sends ? &pipe->out.fd : &pipe->in.fd) = fd;
     result = nr_pipe_size(pipe, fd);
@@ -320,9 +323,9 @@ static int nr_fifo_unlink(const struct nr_uri *uri)
         return nr_fail(-EBADMSG, "%s is no FIFO, so it stays", uri->rest);
     if (result == 0)
         result = nr_os_unlink(uri->rest);
-    return result < 0 ? nr_fail(result, "can't remove the FIFO %s: %s", uri->rest,
-                                nr_error_name(result))
-                      : 0;
+    return result < 0
+               ? nr_fail(result, "can't remove the FIFO %s: %s", uri->rest, nr_error_name(result))
+               : 0;
 }
 
 const struct nr_transport nr_pipe_transport = {

@@ -89,8 +89,9 @@ static int nr_shm_sit(struct nr_shm *shm)
         shm->told = nr_byte_seat_word(&shm->in);
         int result = nr_byte_ring_sit(ring, sends);
         if (result < 0)
-            return nr_fail(-EBADMSG, "%s is damaged (its positions make no sense); remove it with "
-                                     "`naru unlink`",
+            return nr_fail(-EBADMSG,
+                           "%s is damaged (its positions make no sense); remove it with "
+                           "`naru unlink`",
                            shm->endpoint.uri);
         shm->endpoint.lost_messages += (uint64_t)result;
         return 0;
@@ -116,7 +117,8 @@ static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
 {
     const struct naru_options *options = &request->options;
     const struct nr_refusal refused[] = {
-        {"durability", options->durability, "shared memory does not outlive the machine; use file://"},
+        {"durability", options->durability,
+         "shared memory does not outlive the machine; use file://"},
         {"acknowledge", options->acknowledge, "only tcp:// acknowledges"},
         {"type", (uint64_t)options->type, "only sysv:// selects by type"},
         {"signal_number", (uint64_t)options->signal_number, "only signal:// has one"},
@@ -176,7 +178,8 @@ static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, c
                        fd == -EACCES ? "; its creator's file_mode decides who may" : "");
     if (nr_os_fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) ||
         (uint64_t)status.st_size < sizeof(struct nr_shm_header))
-        return nr_fail(-EBADMSG, "%s is no channel of Naru's; choose another name, or remove it", path);
+        return nr_fail(-EBADMSG, "%s is no channel of Naru's; choose another name, or remove it",
+                       path);
     int result = nr_os_memory_map(fd, (size_t)status.st_size, true, &memory);
     if (result < 0)
         return nr_fail(result, "can't map %s: %s", path, nr_error_name(result));
@@ -190,15 +193,17 @@ static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, c
 
 static int nr_shm_no_space(int result, const char *path, uint64_t bytes)
 {
-    return nr_fail(result,
-                   "can't make %s with %llu bytes: %s; make /dev/shm larger (mount -o "
-                   "remount,size=...), or ask for less with message_size_max_bytes, capacity_messages, "
-                   "payload_bytes",
-                   path, (unsigned long long)bytes, nr_error_name(result));
+    return nr_fail(
+        result,
+        "can't make %s with %llu bytes: %s; make /dev/shm larger (mount -o "
+        "remount,size=...), or ask for less with message_size_max_bytes, capacity_messages, "
+        "payload_bytes",
+        path, (unsigned long long)bytes, nr_error_name(result));
 }
 
 /* Fills a file with the plan and maps it. */
-static int nr_shm_fill(struct nr_shm *shm, int fd, const struct nr_shm_header *plan, const char *name)
+static int nr_shm_fill(struct nr_shm *shm, int fd, const struct nr_shm_header *plan,
+                       const char *name)
 {
     void *memory;
     int result = nr_os_memory_reserve(fd, plan->total_bytes);
@@ -225,8 +230,9 @@ static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, c
         return result;
     nr_cleanup_close int fd = nr_os_memory_file_new(path, request->options.file_mode);
     if (fd < 0)
-        return nr_fail(fd, "can't make a file in the directory of %s: %s; it must be there, and be writable",
-                       path, nr_error_name(fd));
+        return nr_fail(
+            fd, "can't make a file in the directory of %s: %s; it must be there, and be writable",
+            path, nr_error_name(fd));
     result = nr_shm_fill(shm, fd, &plan, path);
     if (result == 0)
         result = nr_os_memory_publish(fd, path);
@@ -243,14 +249,16 @@ static int nr_shm_attach_or_create(struct nr_shm *shm, const struct nr_request *
     for (int tries = 0; tries < 100; tries++) {
         int result = create == NARU_CREATE ? -ENOENT : nr_shm_attach(shm, request, path);
         if (result == -ENOENT && create == NARU_ATTACH)
-            return nr_fail(-ENOENT, "there is no channel %s; start the side that creates it first, or "
-                                    "leave options.create",
+            return nr_fail(-ENOENT,
+                           "there is no channel %s; start the side that creates it first, or "
+                           "leave options.create",
                            path);
         if (result != -ENOENT)
             return result;
         result = nr_shm_create(shm, request, path);
         if (result == -EEXIST && create == NARU_CREATE)
-            return nr_fail(-EEXIST, "there is a channel %s already; attach to it, or remove it", path);
+            return nr_fail(-EEXIST, "there is a channel %s already; attach to it, or remove it",
+                           path);
         if (result != -EEXIST)
             return result;
         nr_os_memory_unmap(shm->header, shm->size_bytes);
@@ -392,8 +400,9 @@ static int nr_shm_unlink(const struct nr_uri *uri)
                     nr_os_memory_peek(fd, &magic, sizeof magic) < 0 || magic != NR_SHM_MAGIC))
         return nr_fail(-EBADMSG, "%s is no channel of Naru's, so it stays", path);
     result = fd < 0 ? fd : nr_os_unlink(path);
-    return result < 0 ? nr_fail(result, "can't remove the channel %s: %s", path, nr_error_name(result))
-                      : 0;
+    return result < 0
+               ? nr_fail(result, "can't remove the channel %s: %s", path, nr_error_name(result))
+               : 0;
 }
 
 /* -- the table of functions ---------------------------------------------------------------- */
@@ -408,7 +417,8 @@ static int nr_shm_send(struct naru_endpoint *endpoint, const struct nr_out *out,
 {
     return NR_SHM_BY_KIND(send, out, deadline);
 }
-static int nr_shm_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
+static int nr_shm_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+                       struct nr_deadline *deadline)
 {
     return NR_SHM_BY_KIND(recv, in, deadline);
 }

@@ -43,8 +43,8 @@ struct nr_shm_header {
     uint64_t ring_bytes;
     uint64_t message_size_max_bytes;
     uint64_t capacity_messages;
-    uint32_t closed[2];                     /* pair: that end has said goodbye */
-    _Alignas(64) uint32_t death_word;       /* always 0; see os/futex.h */
+    uint32_t closed[2];                       /* pair: that end has said goodbye */
+    _Alignas(64) uint32_t death_word;         /* always 0; see os/futex.h */
     struct nr_gate not_empty[2], not_full[2]; /* by direction; [0] where there is only one */
 };
 
@@ -52,18 +52,18 @@ struct nr_shm {
     struct naru_endpoint endpoint;
     struct nr_shm_header *header;
     size_t size_bytes;
-    uint32_t kind;      /* a private copy, as are the bounds in the rings */
-    int end;            /* pair: 0 or 1 */
+    uint32_t kind; /* a private copy, as are the bounds in the rings */
+    int end;       /* pair: 0 or 1 */
     struct nr_party party;
     struct nr_slot_ring slots;
     struct nr_byte_ring out, in; /* pair: both; one to one: the one of the role */
-    bool is_holding;    /* one to one: a record was taken and not acknowledged */
+    bool is_holding;             /* one to one: a record was taken and not acknowledged */
     bool is_loaning;
-    uint32_t held;      /* many to many: messages in hand */
-    uint64_t told;      /* one to one: nr_byte_seat_word() as the receiver was told of it */
-    int spin_limit;     /* how long it pays to look again before sleeping */
+    uint32_t held;  /* many to many: messages in hand */
+    uint64_t told;  /* one to one: nr_byte_seat_word() as the receiver was told of it */
+    int spin_limit; /* how long it pays to look again before sleeping */
     unsigned spin_rests;
-    unsigned looks;     /* pair: in vain */
+    unsigned looks; /* pair: in vain */
     int32_t pid;
     bool has_watcher;
     struct nr_watcher watcher;
@@ -83,7 +83,8 @@ uint64_t nr_shm_layout_ring(const struct nr_shm_header *header);
 struct nr_slot_ring nr_shm_layout_slots(const struct nr_shm_header *header);
 
 /* What the creator's options ask for, with the defaults. */
-int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *request, uint32_t kind);
+int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *request,
+                       uint32_t kind);
 
 /* Is it a channel, undamaged, of this layout, of this PID namespace? `path` is for the text. */
 int nr_shm_layout_check(const struct nr_shm_header *header, uint64_t file_bytes, const char *path);
@@ -98,9 +99,9 @@ struct nr_shm_pause {
     int spins;
     bool is_prepared;
     uint32_t word;
-    int64_t recheck_ns; /* the next one; 0: the first */
+    int64_t recheck_ns;      /* the next one; 0: the first */
     struct nr_deadline look; /* when to ask for deaths; not set: not begun */
-    uint32_t blocker; /* set by the caller on -EBUSY */
+    uint32_t blocker;        /* set by the caller on -EBUSY */
 };
 
 /* The gates of an endpoint: what it waits at, and what it opens for the other side. */

@@ -10,7 +10,9 @@
 #include "transport/shm.h"
 #include <string.h>
 
-enum { NR_SHM_ASK_EVERY = 64 }; /* empty looks without waiting between two questions to the kernel */
+enum {
+    NR_SHM_ASK_EVERY = 64
+}; /* empty looks without waiting between two questions to the kernel */
 
 bool nr_shm_bytes_may_recv(struct nr_shm *shm)
 {
@@ -70,7 +72,8 @@ static int nr_shm_bytes_reserve(struct nr_shm *shm, size_t size_bytes, char **re
     else
         nr_party_operate(&shm->party);
     if (shm->is_loaning)
-        return nr_fail(-EBUSY, "%s: one loan at a time on a one-to-one channel; commit or cancel it",
+        return nr_fail(-EBUSY,
+                       "%s: one loan at a time on a one-to-one channel; commit or cancel it",
                        shm->endpoint.uri);
     if (shm->kind == NR_SHM_PAIR &&
         __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_RELAXED))
@@ -82,7 +85,8 @@ static int nr_shm_bytes_reserve(struct nr_shm *shm, size_t size_bytes, char **re
             return 0;
         }
         if (result == -EBADMSG)
-            return nr_fail(-EBADMSG, "%s: the segment is damaged; remove the channel and make it anew",
+            return nr_fail(-EBADMSG,
+                           "%s: the segment is damaged; remove the channel and make it anew",
                            shm->endpoint.uri);
         int gone = nr_shm_bytes_peer(shm, &pause);
         if (gone < 0)
@@ -160,7 +164,8 @@ static int nr_shm_bytes_next(struct nr_shm *shm, struct nr_byte_record *ret,
             return 0;
         }
         if (result == -EBADMSG)
-            return nr_fail(-EBADMSG, "%s: the segment is damaged; remove the channel and make it anew",
+            return nr_fail(-EBADMSG,
+                           "%s: the segment is damaged; remove the channel and make it anew",
                            shm->endpoint.uri);
         int ended = nr_shm_bytes_ended(shm, &pause, has_ended);
         if (ended < 0 && has_ended)
@@ -180,7 +185,8 @@ static void nr_shm_bytes_describe(struct nr_shm *shm, const struct nr_byte_recor
     message->size_bytes = record->size_bytes;
     message->type = record->type;
     message->flags = record->is_redelivered ? NARU_REDELIVERED : 0;
-    message->deliveries = record->is_redelivered ? 2 : 1; /* or more: the ring does not count them */
+    message->deliveries =
+        record->is_redelivered ? 2 : 1; /* or more: the ring does not count them */
     message->known = NARU_KNOWS_TYPE | (record->is_redelivered ? 0 : NARU_KNOWS_DELIVERIES);
     nr_byte_taking(&shm->in, record);
 }

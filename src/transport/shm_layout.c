@@ -17,7 +17,7 @@ enum {
     NR_SHM_CHUNKS = 64,
     NR_SHM_CHUNKS_BYTES = 4 * 1024 * 1024,
     NR_SHM_RING_BYTES = 256 * 1024,
-    NR_SHM_SLOTS_MOST = 1 << 20, /* limits */
+    NR_SHM_SLOTS_MOST = 1 << 20,     /* limits */
     NR_SHM_PARTICIPANTS_MOST = 4096, /* an owner has 12 bits in a word */
 };
 #define NR_SHM_TOTAL_MOST ((uint64_t)1 << 40)
@@ -52,7 +52,7 @@ struct nr_slot_ring nr_shm_layout_slots(const struct nr_shm_header *header)
 static uint64_t nr_shm_layout_total(const struct nr_shm_header *header)
 {
     struct nr_slot_ring sizes = nr_shm_layout_slots(header);
-    uint64_t rings = header->kind == NR_SHM_SLOTS ? nr_slot_ring_bytes(&sizes)
+    uint64_t rings = header->kind == NR_SHM_SLOTS   ? nr_slot_ring_bytes(&sizes)
                      : header->kind == NR_SHM_BYTES ? nr_byte_ring_bytes(header->ring_bytes)
                                                     : 2 * nr_byte_ring_bytes(header->ring_bytes);
 
@@ -68,7 +68,8 @@ static uint32_t nr_shm_layout_power_of_two(uint64_t at_least)
     return power;
 }
 
-static void nr_shm_layout_plan_slots(struct nr_shm_header *header, const struct naru_options *options)
+static void nr_shm_layout_plan_slots(struct nr_shm_header *header,
+                                     const struct naru_options *options)
 {
     uint64_t most = header->message_size_max_bytes;
     uint64_t chunk = nr_shm_layout_round(most ? most : 1, 64);
@@ -85,29 +86,33 @@ static void nr_shm_layout_plan_slots(struct nr_shm_header *header, const struct 
     header->held_max = options->held_max ? options->held_max : header->chunks_count;
 }
 
-static void nr_shm_layout_plan_bytes(struct nr_shm_header *header, const struct naru_options *options)
+static void nr_shm_layout_plan_bytes(struct nr_shm_header *header,
+                                     const struct naru_options *options)
 {
     uint64_t most = header->message_size_max_bytes;
     uint64_t least = nr_byte_ring_capacity(most, 2);
-    uint64_t wanted = options->payload_bytes       ? nr_shm_layout_round(options->payload_bytes, 64)
-                      : options->capacity_messages ? nr_byte_ring_capacity(most, options->capacity_messages)
-                                                   : NR_SHM_RING_BYTES;
+    uint64_t wanted = options->payload_bytes ? nr_shm_layout_round(options->payload_bytes, 64)
+                      : options->capacity_messages
+                          ? nr_byte_ring_capacity(most, options->capacity_messages)
+                          : NR_SHM_RING_BYTES;
 
     header->ring_bytes = wanted < least ? least : wanted;
     header->held_max = 1;
 }
 
-int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *request, uint32_t kind)
+int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *request,
+                       uint32_t kind)
 {
     const struct naru_options *options = &request->options;
 
     if (options->capacity_messages > NR_SHM_SLOTS_MOST)
         return nr_fail(-EINVAL, "%s: capacity_messages is %zu; the most is %d", request->text,
                        options->capacity_messages, NR_SHM_SLOTS_MOST);
-    if (kind != NR_SHM_SLOTS && (options->when_full == NARU_DROP_NEWEST ||
-                                 options->when_full == NARU_OVERWRITE_OLDEST))
-        return nr_fail(-EOPNOTSUPP, "%s: when_full: a one-to-one channel blocks or fails; leave "
-                                    "one_to_one to drop or overwrite",
+    if (kind != NR_SHM_SLOTS &&
+        (options->when_full == NARU_DROP_NEWEST || options->when_full == NARU_OVERWRITE_OLDEST))
+        return nr_fail(-EOPNOTSUPP,
+                       "%s: when_full: a one-to-one channel blocks or fails; leave "
+                       "one_to_one to drop or overwrite",
                        request->text);
     *header = (struct nr_shm_header){
         .magic = NR_SHM_MAGIC,
@@ -116,12 +121,12 @@ int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *re
         .namespace_inode = nr_os_pid_namespace(),
         .when_full = options->when_full ? options->when_full : NARU_BLOCK,
         .delivery = options->delivery ? options->delivery : NARU_AT_LEAST_ONCE,
-        .participants_max = options->participants_max ? options->participants_max
-                                                      : NR_SHM_PARTICIPANTS,
+        .participants_max =
+            options->participants_max ? options->participants_max : NR_SHM_PARTICIPANTS,
         .message_size_max_bytes = options->message_size_max_bytes ? options->message_size_max_bytes
                                                                   : NR_SHM_MESSAGE_BYTES,
-        .capacity_messages = options->capacity_messages ? options->capacity_messages
-                                                        : NR_SHM_MESSAGES,
+        .capacity_messages =
+            options->capacity_messages ? options->capacity_messages : NR_SHM_MESSAGES,
     };
     if (kind == NR_SHM_PAIR)
         header->participants_max = 0;
@@ -156,9 +161,9 @@ static bool nr_shm_layout_header_is_sane(const struct nr_shm_header *header)
                      header->chunks_count < 2 || header->chunks_count > NR_SHM_SLOTS_MOST ||
                      header->chunk_bytes < header->message_size_max_bytes))
         return false;
-    if (!is_slots && (header->ring_bytes % 64 || header->ring_bytes > NR_SHM_TOTAL_MOST ||
-                      header->ring_bytes <
-                          nr_byte_ring_capacity(header->message_size_max_bytes, 2)))
+    if (!is_slots &&
+        (header->ring_bytes % 64 || header->ring_bytes > NR_SHM_TOTAL_MOST ||
+         header->ring_bytes < nr_byte_ring_capacity(header->message_size_max_bytes, 2)))
         return false;
     return nr_shm_layout_total(header) == header->total_bytes;
 }
@@ -166,22 +171,26 @@ static bool nr_shm_layout_header_is_sane(const struct nr_shm_header *header)
 int nr_shm_layout_check(const struct nr_shm_header *header, uint64_t file_bytes, const char *path)
 {
     if (file_bytes < sizeof *header || header->magic != NR_SHM_MAGIC)
-        return nr_fail(-EBADMSG, "%s is no channel of Naru's; choose another name, or remove it", path);
+        return nr_fail(-EBADMSG, "%s is no channel of Naru's; choose another name, or remove it",
+                       path);
     if (header->layout != NR_SHM_LAYOUT)
-        return nr_fail(-EPROTO,
-                       "%s has layout version %u, and this library (%s) knows %d; use the same library "
-                       "on both sides, or remove the channel",
-                       path, header->layout, naru_version(), NR_SHM_LAYOUT);
+        return nr_fail(
+            -EPROTO,
+            "%s has layout version %u, and this library (%s) knows %d; use the same library "
+            "on both sides, or remove the channel",
+            path, header->layout, naru_version(), NR_SHM_LAYOUT);
     if (!nr_shm_layout_header_is_sane(header) || header->total_bytes != file_bytes)
-        return nr_fail(-EBADMSG, "%s is damaged (its header does not fit its %llu bytes); remove it "
-                                 "with `naru unlink`",
+        return nr_fail(-EBADMSG,
+                       "%s is damaged (its header does not fit its %llu bytes); remove it "
+                       "with `naru unlink`",
                        path, (unsigned long long)file_bytes);
     uint64_t mine = nr_os_pid_namespace();
     if (mine && header->namespace_inode && mine != header->namespace_inode)
-        return nr_fail(-EXDEV,
-                       "%s was made in another PID namespace, where this process could not tell who has "
-                       "died; share the namespace (docker run --pid=...), or use unix:// or tcp://",
-                       path);
+        return nr_fail(
+            -EXDEV,
+            "%s was made in another PID namespace, where this process could not tell who has "
+            "died; share the namespace (docker run --pid=...), or use unix:// or tcp://",
+            path);
     return 0;
 }
 

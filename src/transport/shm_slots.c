@@ -146,9 +146,10 @@ int nr_shm_slots_loan(struct nr_shm *shm, size_t size_bytes, struct naru_message
     nr_party_operate(&shm->party);
     int result = nr_shm_slots_chunk(shm, &index, deadline);
     if (result != 0)
-        return result < 0 ? result
-                          : nr_fail(-ENOBUFS, "%s: no chunk is free for a loan; its contract is to drop",
-                                    shm->endpoint.uri);
+        return result < 0
+                   ? result
+                   : nr_fail(-ENOBUFS, "%s: no chunk is free for a loan; its contract is to drop",
+                             shm->endpoint.uri);
     *ret = (struct naru_message){
         .data = nr_chunk_at(&shm->slots, index)->payload,
         .size_bytes = size_bytes,
@@ -199,8 +200,9 @@ static int nr_shm_slots_next(struct nr_shm *shm, struct nr_slot_taken *ret,
             return 0;
         }
         if (result == -EBADMSG)
-            return nr_fail(-EBADMSG, "%s: a message was damaged in the segment and is dropped; some "
-                                     "process writes where it should not",
+            return nr_fail(-EBADMSG,
+                           "%s: a message was damaged in the segment and is dropped; some "
+                           "process writes where it should not",
                            shm->endpoint.uri);
         result = nr_shm_pause(shm, nr_shm_gate_empty(shm, true), &pause, result, deadline);
         if (result < 0)
@@ -230,7 +232,8 @@ int nr_shm_slots_recv(struct nr_shm *shm, struct nr_in *in, struct nr_deadline *
 
     if (result < 0)
         return result;
-    if (taken.size_bytes > message->capacity_bytes) { /* it stays where it is, for whoever has room */
+    if (taken.size_bytes >
+        message->capacity_bytes) { /* it stays where it is, for whoever has room */
         message->size_bytes = taken.size_bytes;
         nr_slot_return(&shm->slots, &taken, false);
         nr_shm_wake(nr_shm_gate_empty(shm, true));
@@ -246,10 +249,11 @@ int nr_shm_slots_recv(struct nr_shm *shm, struct nr_in *in, struct nr_deadline *
 
 static int nr_shm_slots_too_many(struct nr_shm *shm)
 {
-    return nr_fail(-ENOBUFS,
-                   "%s: %u messages are held unacknowledged, and there is no place for one more; "
-                   "acknowledge some, or create the channel with a larger held_max and payload_bytes",
-                   shm->endpoint.uri, __atomic_load_n(&shm->held, __ATOMIC_RELAXED));
+    return nr_fail(
+        -ENOBUFS,
+        "%s: %u messages are held unacknowledged, and there is no place for one more; "
+        "acknowledge some, or create the channel with a larger held_max and payload_bytes",
+        shm->endpoint.uri, __atomic_load_n(&shm->held, __ATOMIC_RELAXED));
 }
 
 int nr_shm_slots_take(struct nr_shm *shm, struct naru_message *ret, struct nr_deadline *deadline)

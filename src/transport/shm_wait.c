@@ -16,14 +16,15 @@
 
 enum {
     NR_SHM_SPIN_MOST = 4000,
-    NR_SHM_SPIN_PROBE = 3000, /* longer than it takes to wake the other side, which may be asleep itself */
+    NR_SHM_SPIN_PROBE =
+        3000, /* longer than it takes to wake the other side, which may be asleep itself */
     NR_SHM_SPIN_BUSY = 4000, /* before a call that must not sleep says that someone is in the way */
-    NR_SHM_SPIN_REST = 256, /* so that looking does not show in the 99th percentile */
+    NR_SHM_SPIN_REST = 256,  /* so that looking does not show in the 99th percentile */
 };
 #define NR_SHM_RECHECK_FIRST_NS ((int64_t)5000000)
 #define NR_SHM_RECHECK_DEATH_NS ((int64_t)50000)
-#define NR_SHM_RECHECK_MOST_NS ((int64_t)1000000000)
-#define NR_SHM_RECHECK_PAIR_NS ((int64_t)100000000) /* a pair's pidfd is cheap to ask */
+#define NR_SHM_RECHECK_MOST_NS  ((int64_t)1000000000)
+#define NR_SHM_RECHECK_PAIR_NS  ((int64_t)100000000) /* a pair's pidfd is cheap to ask */
 
 struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
 {

@@ -35,8 +35,8 @@ enum {
 struct nr_signal {
     struct naru_endpoint endpoint;
     int number;
-    int fd;       /* receiver: signalfd; sender: pidfd, or -1: by pid */
-    pid_t target; /* sender's */
+    int fd;                     /* receiver: signalfd; sender: pidfd, or -1: by pid */
+    pid_t target;               /* sender's */
     uint64_t target_start_time; /* by pid */
     struct nr_os_signal_value self;
     int64_t look_again_at_ns;
@@ -54,19 +54,22 @@ static int nr_signal_fail_care(const struct nr_signal *signal, int error, int ca
     const char *uri = signal->endpoint.uri;
 
     if (care == NR_SIGNAL_IGNORED)
-        return nr_fail(error, "%s: process %d ignores signal %d, so that it would be lost; there, open "
-                              "signal://self to receive, with the signal blocked",
+        return nr_fail(error,
+                       "%s: process %d ignores signal %d, so that it would be lost; there, open "
+                       "signal://self to receive, with the signal blocked",
                        uri, (int)signal->target, signal->number);
-    return nr_fail(error,
-                   "%s: thread %d of process %d neither blocks nor catches signal %d, which would kill it; "
-                   "there, block it with pthread_sigmask() before the first thread starts, then open "
-                   "signal://self",
-                   uri, (int)thread, (int)signal->target, signal->number);
+    return nr_fail(
+        error,
+        "%s: thread %d of process %d neither blocks nor catches signal %d, which would kill it; "
+        "there, block it with pthread_sigmask() before the first thread starts, then open "
+        "signal://self",
+        uri, (int)thread, (int)signal->target, signal->number);
 }
 
 static int nr_signal_fail_dead(const struct nr_signal *signal)
 {
-    return nr_fail(-EOWNERDEAD, "%s: process %d has died", signal->endpoint.uri, (int)signal->target);
+    return nr_fail(-EOWNERDEAD, "%s: process %d has died", signal->endpoint.uri,
+                   (int)signal->target);
 }
 
 static bool nr_signal_target_is_dead(const struct nr_signal *signal)
@@ -84,9 +87,11 @@ static int nr_signal_look(struct nr_signal *signal, pid_t *ret_thread)
     if (nr_signal_target_is_dead(signal))
         return nr_signal_fail_dead(signal);
     if (care < 0)
-        return nr_fail(care, "%s: what process %d does with signal %d can't be read from /proc: %s; mount "
-                             "/proc, without hidepid",
-                       signal->endpoint.uri, (int)signal->target, signal->number, nr_error_name(care));
+        return nr_fail(
+            care,
+            "%s: what process %d does with signal %d can't be read from /proc: %s; mount "
+            "/proc, without hidepid",
+            signal->endpoint.uri, (int)signal->target, signal->number, nr_error_name(care));
     int64_t end_ns = nr_os_now_ns(), pause_ns = (end_ns - begin_ns) * NR_SIGNAL_LOOK_SHARE;
     if (pause_ns < NR_SIGNAL_LOOK_AGAIN_NS)
         pause_ns = NR_SIGNAL_LOOK_AGAIN_NS;
@@ -115,17 +120,18 @@ static int nr_signal_open_receiver(struct nr_signal *signal)
     pid_t thread = 0;
 
     if (signal->target != nr_os_pid())
-        return nr_fail(-EINVAL, "%s: a process receives only its own signals; open signal://self there",
-                       uri);
+        return nr_fail(
+            -EINVAL, "%s: a process receives only its own signals; open signal://self there", uri);
     int result = nr_os_signal_unblocked_thread(signal->number, &thread);
     if (result < 0)
-        return nr_fail(result, "%s: the threads' masks can't be read from /proc: %s; mount /proc", uri,
-                       nr_error_name(result));
+        return nr_fail(result, "%s: the threads' masks can't be read from /proc: %s; mount /proc",
+                       uri, nr_error_name(result));
     if (result > 0)
-        return nr_fail(-EPERM,
-                       "%s: thread %d of this process does not block signal %d, which would kill it; block "
-                       "it with pthread_sigmask() before the first thread starts, all threads inherit that",
-                       uri, (int)thread, signal->number);
+        return nr_fail(
+            -EPERM,
+            "%s: thread %d of this process does not block signal %d, which would kill it; block "
+            "it with pthread_sigmask() before the first thread starts, all threads inherit that",
+            uri, (int)thread, signal->number);
     signal->fd = nr_os_signal_fd(signal->number);
     if (signal->fd < 0)
         return nr_fail(signal->fd, "%s: no descriptor: %s; close some, or raise `ulimit -n`", uri,
@@ -175,8 +181,9 @@ static int nr_signal_open_sender(struct nr_signal *signal)
     if (result == -ESRCH)
         return nr_fail(result, "%s: process %d has ended", uri, (int)signal->target);
     if (result == -EPERM)
-        return nr_fail(result, "%s: process %d belongs to another user, whom uid %u may not signal; run "
-                               "both as one user",
+        return nr_fail(result,
+                       "%s: process %d belongs to another user, whom uid %u may not signal; run "
+                       "both as one user",
                        uri, (int)signal->target, (unsigned)nr_os_uid());
     return result < 0 ? nr_fail(result, "%s: process %d: %s", uri, (int)signal->target,
                                 nr_error_name(result))
@@ -191,15 +198,17 @@ static int nr_signal_parse(const struct nr_request *request, pid_t *ret_target, 
     if (strcmp(request->uri.rest, "self") != 0) {
         int result = nr_uri_number(request->uri.rest, 1, INT32_MAX, &pid);
         if (result < 0)
-            return nr_fail(result, "%s: the form is signal://PID to send, and signal://self to receive",
+            return nr_fail(result,
+                           "%s: the form is signal://PID to send, and signal://self to receive",
                            request->text);
     }
     if (number == 0)
         number = first + 1;
     if (number < first || number > last)
-        return nr_fail(-EINVAL,
-                       "%s: signal %d carries no value that would queue; real-time signals do: %d to %d",
-                       request->text, (int)number, first, last);
+        return nr_fail(
+            -EINVAL,
+            "%s: signal %d carries no value that would queue; real-time signals do: %d to %d",
+            request->text, (int)number, first, last);
     *ret_target = (pid_t)pid;
     *ret_number = (int)number;
     return 0;
@@ -226,7 +235,8 @@ static int nr_signal_open(struct naru_endpoint **ret, const struct nr_request *r
     if (result == 0)
         result = nr_signal_parse(request, &target, &number);
     if (result == 0)
-        result = nr_endpoint_new(&endpoint, sizeof(struct nr_signal), &nr_signal_transport, request);
+        result =
+            nr_endpoint_new(&endpoint, sizeof(struct nr_signal), &nr_signal_transport, request);
     if (result < 0)
         return result;
     struct nr_signal *signal = nr_signal_of(endpoint);
@@ -253,11 +263,12 @@ static int nr_signal_open(struct naru_endpoint **ret, const struct nr_request *r
 
 static int nr_signal_fail_full(struct nr_signal *signal, int error)
 {
-    return nr_fail(error,
-                   "%s: the user of process %d has as many signals pending as RLIMIT_SIGPENDING allows "
-                   "(%llu); let it receive, give a longer time-out, or raise `ulimit -i` there",
-                   signal->endpoint.uri, (int)signal->target,
-                   (unsigned long long)nr_os_signal_limit(signal->target));
+    return nr_fail(
+        error,
+        "%s: the user of process %d has as many signals pending as RLIMIT_SIGPENDING allows "
+        "(%llu); let it receive, give a longer time-out, or raise `ulimit -i` there",
+        signal->endpoint.uri, (int)signal->target,
+        (unsigned long long)nr_os_signal_limit(signal->target));
 }
 
 static int nr_signal_send_value(struct nr_signal *signal, const struct nr_os_signal_value *value,
@@ -291,14 +302,15 @@ static int nr_signal_send_value(struct nr_signal *signal, const struct nr_os_sig
 }
 
 nr_flat static int nr_signal_send(struct naru_endpoint *endpoint, const struct nr_out *out,
-                          struct nr_deadline *deadline)
+                                  struct nr_deadline *deadline)
 {
     struct nr_signal *signal = nr_signal_of(endpoint);
     struct nr_os_signal_value value = signal->self;
 
     if (out->size_bytes != sizeof value.value)
-        return nr_fail(-EMSGSIZE, "%s: the message has %zu bytes, and a signal carries exactly %zu: a "
-                                  "64-bit value",
+        return nr_fail(-EMSGSIZE,
+                       "%s: the message has %zu bytes, and a signal carries exactly %zu: a "
+                       "64-bit value",
                        endpoint->uri, out->size_bytes, sizeof value.value);
     if (out->type)
         return nr_fail(-EINVAL, "%s: a signal has no room for a type; leave it 0", endpoint->uri);
@@ -323,7 +335,7 @@ static int nr_signal_take(struct nr_signal *signal, struct nr_os_signal_value *r
 }
 
 nr_flat static int nr_signal_recv(struct naru_endpoint *endpoint, struct nr_in *in,
-                          struct nr_deadline *deadline)
+                                  struct nr_deadline *deadline)
 {
     struct nr_signal *signal = nr_signal_of(endpoint);
     struct nr_os_signal_value value;
@@ -350,8 +362,9 @@ nr_flat static int nr_signal_recv(struct naru_endpoint *endpoint, struct nr_in *
 static int nr_signal_descriptor(struct naru_endpoint *endpoint, unsigned *events)
 {
     if (*events == NR_WRITABLE)
-        return nr_fail(-EOPNOTSUPP, "%s: the kernel has no way to tell that another signal may be pending; "
-                                    "send with a time-out",
+        return nr_fail(-EOPNOTSUPP,
+                       "%s: the kernel has no way to tell that another signal may be pending; "
+                       "send with a time-out",
                        endpoint->uri);
     return nr_signal_of(endpoint)->fd;
 }

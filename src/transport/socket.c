@@ -41,9 +41,9 @@ static int nr_socket_told(struct nr_socket *s)
     enum nr_socket_end left = s->left;
 
     if (s->listen_fd < 0)
-        return left == NR_SOCKET_OPEN ? -EAGAIN
-                                      : nr_connection_verdict(s, left, s->left_pid,
-                                                              &s->connections[0]->hello);
+        return left == NR_SOCKET_OPEN
+                   ? -EAGAIN
+                   : nr_connection_verdict(s, left, s->left_pid, &s->connections[0]->hello);
     unsigned greeted = 0;
     for (unsigned i = 0; i < s->connections_count; i++)
         greeted += s->connections[i]->is_greeted;
@@ -55,8 +55,9 @@ static int nr_socket_told(struct nr_socket *s)
     }
     if (s->says_no_descriptors) {
         s->says_no_descriptors = false;
-        return nr_fail(-EMFILE, "%s: a peer waits that can't be accepted: no descriptors are left; raise "
-                                "`ulimit -n`, or close some",
+        return nr_fail(-EMFILE,
+                       "%s: a peer waits that can't be accepted: no descriptors are left; raise "
+                       "`ulimit -n`, or close some",
                        s->endpoint.uri);
     }
     return -EAGAIN;
@@ -161,7 +162,8 @@ static int nr_socket_recv_directly(struct nr_socket *s, struct nr_in *in)
     return result < 0 ? result : -EAGAIN;
 }
 
-nr_flat int nr_socket_recv(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline)
+nr_flat int nr_socket_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+                           struct nr_deadline *deadline)
 {
     struct nr_socket *s = nr_socket_of(endpoint);
     int result = -EAGAIN;
@@ -195,8 +197,9 @@ static int nr_socket_send_attached(struct nr_socket *s, const struct nr_out *out
         else
             nr_socket_service_sometimes(s);
         if (s->endpoint.options.message_size_max_bytes < out->size_bytes)
-            return nr_fail(-EMSGSIZE, "%s: the message has %zu bytes, and the listener takes at most %zu",
-                           s->endpoint.uri, out->size_bytes, s->endpoint.options.message_size_max_bytes);
+            return nr_fail(
+                -EMSGSIZE, "%s: the message has %zu bytes, and the listener takes at most %zu",
+                s->endpoint.uri, out->size_bytes, s->endpoint.options.message_size_max_bytes);
         if (c->end != NR_SOCKET_OPEN)
             return nr_connection_verdict(s, c->end, c->pid, &c->hello);
     }
@@ -231,16 +234,17 @@ static struct nr_socket_connection *nr_socket_pick(struct nr_socket *s, bool *ma
 }
 
 /* One attempt of a listener: to the next receivers in turn, until one takes it. */
-static int nr_socket_deal(struct nr_socket *s, const struct nr_out *out, struct nr_deadline *deadline,
-                          bool *ret_has_receivers)
+static int nr_socket_deal(struct nr_socket *s, const struct nr_out *out,
+                          struct nr_deadline *deadline, bool *ret_has_receivers)
 {
     nr_lock_take(&s->lock);
     nr_socket_service_sometimes(s);
     unsigned tries = s->connections_count;
     int result = -EAGAIN;
     if (s->endpoint.role == NARU_BOTH && s->latest_left)
-        result = nr_fail(-EPIPE, "%s: the one whose message was received last has left; receive the "
-                                 "next before answering",
+        result = nr_fail(-EPIPE,
+                         "%s: the one whose message was received last has left; receive the "
+                         "next before answering",
                          s->endpoint.uri);
     else if (s->left > NR_SOCKET_ENDED)
         result = nr_connection_verdict(s, s->left, s->left_pid, NULL);
@@ -271,7 +275,8 @@ static int nr_socket_deal(struct nr_socket *s, const struct nr_out *out, struct 
     return result;
 }
 
-static int nr_socket_await_room(struct nr_socket *s, bool has_receivers, struct nr_deadline *deadline)
+static int nr_socket_await_room(struct nr_socket *s, bool has_receivers,
+                                struct nr_deadline *deadline)
 {
     int fd = s->epoll_fd, result; /* a newcomer */
 
@@ -299,7 +304,7 @@ static int nr_socket_await_room(struct nr_socket *s, bool has_receivers, struct 
 }
 
 nr_flat int nr_socket_send(struct naru_endpoint *endpoint, const struct nr_out *out,
-                          struct nr_deadline *deadline)
+                           struct nr_deadline *deadline)
 {
     struct nr_socket *s = nr_socket_of(endpoint);
     bool has_receivers;
@@ -317,7 +322,7 @@ nr_flat int nr_socket_send(struct naru_endpoint *endpoint, const struct nr_out *
 
 /* Acknowledgements have to be waited for, so here the deadline holds for all of them. */
 int nr_socket_send_many(struct naru_endpoint *endpoint, const struct naru_message *messages,
-                               size_t count, struct nr_deadline *deadline)
+                        size_t count, struct nr_deadline *deadline)
 {
     struct nr_socket *s = nr_socket_of(endpoint);
     struct nr_deadline none = nr_deadline_in(0);

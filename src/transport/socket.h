@@ -23,11 +23,13 @@
 enum {
     NR_SOCKET_VERSION = 1,
     NR_SOCKET_FRAME_MAGIC = 0x4e53,
-    NR_SOCKET_PATIENCE_NS = 20 * 1000 * 1000, /* how long a direct call sleeps before it looks around */
-    NR_SOCKET_SERVICE_EVERY = 64,             /* messages between two looks at the listener */
-    NR_SOCKET_SERVICE_NS = 1000 * 1000,       /* ... or this time, for those who send rarely */
-    NR_SOCKET_GREETING_NS = 200 * 1000 * 1000, /* an open waits this long for the listener's hello */
-    NR_SOCKET_UNGREETED_MAX = 128,            /* silent connections a listener keeps */
+    NR_SOCKET_PATIENCE_NS =
+        20 * 1000 * 1000,               /* how long a direct call sleeps before it looks around */
+    NR_SOCKET_SERVICE_EVERY = 64,       /* messages between two looks at the listener */
+    NR_SOCKET_SERVICE_NS = 1000 * 1000, /* ... or this time, for those who send rarely */
+    NR_SOCKET_GREETING_NS =
+        200 * 1000 * 1000,         /* an open waits this long for the listener's hello */
+    NR_SOCKET_UNGREETED_MAX = 128, /* silent connections a listener keeps */
 };
 
 enum nr_socket_kind {
@@ -50,16 +52,16 @@ struct nr_socket_hello {
 /* How a connection came to its end; of those of a listener that are left, the worst is told. */
 enum nr_socket_end {
     NR_SOCKET_OPEN = 0,
-    NR_SOCKET_ENDED,    /* said END */
-    NR_SOCKET_DIED,     /* did not */
-    NR_SOCKET_ALIEN,    /* what came first was no hello of ours */
-    NR_SOCKET_DAMAGED,  /* later something came that is no frame */
-    NR_SOCKET_ROLE,     /* senders, or receivers, on both sides */
+    NR_SOCKET_ENDED,   /* said END */
+    NR_SOCKET_DIED,    /* did not */
+    NR_SOCKET_ALIEN,   /* what came first was no hello of ours */
+    NR_SOCKET_DAMAGED, /* later something came that is no frame */
+    NR_SOCKET_ROLE,    /* senders, or receivers, on both sides */
     NR_SOCKET_PATTERN,
-    NR_SOCKET_SIZE,     /* message_size_max differs from what was asked for */
-    NR_SOCKET_MODE,     /* so does acknowledge */
-    NR_SOCKET_REFUSED,  /* the listener does not accept our user */
-    NR_SOCKET_OLD,      /* another version of the protocol */
+    NR_SOCKET_SIZE,    /* message_size_max differs from what was asked for */
+    NR_SOCKET_MODE,    /* so does acknowledge */
+    NR_SOCKET_REFUSED, /* the listener does not accept our user */
+    NR_SOCKET_OLD,     /* another version of the protocol */
 };
 
 struct nr_socket_connection {
@@ -69,14 +71,14 @@ struct nr_socket_connection {
     bool knows_pid, knows_uid;
     bool is_greeted, may_read, process_died;
     bool is_enrolled; /* in epoll_fd */
-    bool is_gone; /* taken off the list, kept for those who pin it */
+    bool is_gone;     /* taken off the list, kept for those who pin it */
     enum nr_socket_end end;
     struct nr_socket_hello hello; /* theirs */
     unsigned pins;
     bool turn_taken; /* someone is in the middle of a transaction of several frames */
     unsigned turn_waiters;
     int turn_fd; /* eventfd for those who wait for a turn; -1: nobody ever did */
-    int ack_fd;  /* eventfd for the thread that waits for an acknowledgement, if another one reads it */
+    int ack_fd; /* eventfd for the thread that waits for an acknowledgement, if another one reads it */
     uint64_t sent; /* messages, the sequence of the latest */
 
     /* packets: the message whose fragments are coming in */
@@ -107,7 +109,8 @@ struct nr_socket_family {
 
     /* The next message of this connection: 0, -EMSGSIZE, -EAGAIN (look at c->end too). Locked, never
        sleeps. With `directly` it may sleep for NR_SOCKET_PATIENCE_NS in the call, and then -EINTR. */
-    int (*take)(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in, bool directly);
+    int (*take)(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
+                bool directly);
 
     /* Reads what is not a message for recv: hello, end, acknowledgements. Locked. */
     void (*progress)(struct nr_socket *s, struct nr_socket_connection *c);
@@ -128,9 +131,9 @@ struct nr_socket {
     struct naru_options asked; /* before the listener's values were known */
     bool is_pair, is_attached;
     int listen_fd;
-    int epoll_fd; /* whatever may let a receive go on; -1: not needed yet */
+    int epoll_fd;     /* whatever may let a receive go on; -1: not needed yet */
     int out_epoll_fd; /* whatever may let a send go on */
-    int wake_fd;  /* eventfd in epoll_fd: another thread has buffered a message */
+    int wake_fd;      /* eventfd in epoll_fd: another thread has buffered a message */
     bool is_awake, is_watched;
     bool is_accept_paused; /* no descriptors left: the listener is out of epoll for a while */
     bool says_no_descriptors;
@@ -139,7 +142,7 @@ struct nr_socket {
     int64_t serviced_ns, paused_ns;
     struct nr_socket_connection *latest; /* whose message was received last */
     bool latest_left;
-    uint8_t *overflow; /* packets: what does not fit the user's room */
+    uint8_t *overflow;       /* packets: what does not fit the user's room */
     enum nr_socket_end left; /* listener: the worst end since there was nobody; attached: the end */
     pid_t left_pid;
 
@@ -173,7 +176,8 @@ int nr_connection_enroll_all(struct nr_socket *s);
 /* c->end was set: a listener forgets it, an attached endpoint keeps it and ends with it. */
 void nr_connection_retire(struct nr_socket *s, struct nr_socket_connection *c);
 
-void nr_connection_fill_hello(const struct nr_socket *s, uint8_t refusal, struct nr_socket_hello *ret);
+void nr_connection_fill_hello(const struct nr_socket *s, uint8_t refusal,
+                              struct nr_socket_hello *ret);
 void nr_connection_greet(struct nr_socket *s, struct nr_socket_connection *c,
                          const struct nr_socket_hello *hello);
 /* Fails with the sentence for that end. */
@@ -182,8 +186,8 @@ int nr_connection_verdict(const struct nr_socket *s, enum nr_socket_end end, pid
 bool nr_connection_is_dead(struct nr_socket *s, struct nr_socket_connection *c);
 
 /* Waits on a connection, its process, the interrupt; fd2 (-1: none) is a second descriptor to read. */
-int nr_connection_wait(struct nr_socket *s, struct nr_socket_connection *c, unsigned events, int fd2,
-                       struct nr_deadline *deadline);
+int nr_connection_wait(struct nr_socket *s, struct nr_socket_connection *c, unsigned events,
+                       int fd2, struct nr_deadline *deadline);
 
 /* A turn: exclusive use of a connection's sending side over several frames. */
 int nr_connection_take_turn(struct nr_socket *s, struct nr_socket_connection *c,
@@ -200,7 +204,8 @@ int nr_unix_listen(struct nr_socket *s, const struct nr_request *request,
 int nr_unix_check_uri(const struct nr_uri *uri);
 void nr_unix_remove(struct nr_socket *s); /* the file, when the listener is closed */
 int nr_unix_unlink(const struct nr_uri *uri);
-int nr_unix_watch(const struct nr_request *request); /* a descriptor that tells of new names, or -1 */
+int nr_unix_watch(
+    const struct nr_request *request); /* a descriptor that tells of new names, or -1 */
 int nr_tcp_connect(const struct nr_request *request, struct nr_deadline *deadline);
 int nr_tcp_listen(struct nr_socket *s, const struct nr_request *request);
 int nr_tcp_check_uri(const struct nr_uri *uri);

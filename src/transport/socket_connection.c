@@ -153,7 +153,8 @@ void nr_connection_retire(struct nr_socket *s, struct nr_socket_connection *c)
         nr_connection_free(c);
 }
 
-void nr_connection_fill_hello(const struct nr_socket *s, uint8_t refusal, struct nr_socket_hello *ret)
+void nr_connection_fill_hello(const struct nr_socket *s, uint8_t refusal,
+                              struct nr_socket_hello *ret)
 {
     *ret = (struct nr_socket_hello){
         .version = NR_SOCKET_VERSION,
@@ -179,14 +180,15 @@ static enum nr_socket_end nr_connection_judge(const struct nr_socket *s,
         return NR_SOCKET_OLD;
     if (hello->refusal)
         return NR_SOCKET_REFUSED;
-    if (theirs < NARU_SENDER || theirs > NARU_BOTH || (mine == NARU_BOTH) != (theirs == NARU_BOTH) ||
-        (mine != NARU_BOTH && mine == theirs))
+    if (theirs < NARU_SENDER || theirs > NARU_BOTH ||
+        (mine == NARU_BOTH) != (theirs == NARU_BOTH) || (mine != NARU_BOTH && mine == theirs))
         return NR_SOCKET_ROLE;
     if (hello->pattern != s->endpoint.options.pattern)
         return NR_SOCKET_PATTERN;
     if (!s->is_attached)
         return NR_SOCKET_OPEN;
-    if (asked->message_size_max_bytes && asked->message_size_max_bytes != hello->message_size_max_bytes)
+    if (asked->message_size_max_bytes &&
+        asked->message_size_max_bytes != hello->message_size_max_bytes)
         return NR_SOCKET_SIZE;
     if (asked->acknowledge && asked->acknowledge != hello->acknowledge)
         return NR_SOCKET_MODE;
@@ -212,7 +214,8 @@ void nr_connection_greet(struct nr_socket *s, struct nr_socket_connection *c,
     if (s->out_epoll_fd >= 0) /* not before: a silent stranger is always writable */
         nr_os_epoll_watch(s->out_epoll_fd, c->fd, NR_WRITABLE, c);
     if (s->is_attached) { /* what the listener says holds */
-        if (hello->message_size_max_bytes && hello->message_size_max_bytes <= NR_MESSAGE_LIMIT_BYTES)
+        if (hello->message_size_max_bytes &&
+            hello->message_size_max_bytes <= NR_MESSAGE_LIMIT_BYTES)
             options->message_size_max_bytes = hello->message_size_max_bytes;
         if (hello->acknowledge == NARU_ACKNOWLEDGED || hello->acknowledge == NARU_UNACKNOWLEDGED)
             options->acknowledge = hello->acknowledge;
@@ -246,45 +249,52 @@ int nr_connection_verdict(const struct nr_socket *s, enum nr_socket_end end, pid
                        uri, (int)pid,
                        s->is_attached ? "; open it again when there is a listener again" : "");
     case NR_SOCKET_ALIEN:
-        return nr_fail(-EPROTO,
-                       "%s: what answers there does not speak Naru's protocol; choose another address, or "
-                       "let a Naru endpoint listen there",
-                       uri);
+        return nr_fail(
+            -EPROTO,
+            "%s: what answers there does not speak Naru's protocol; choose another address, or "
+            "let a Naru endpoint listen there",
+            uri);
     case NR_SOCKET_DAMAGED:
         return nr_fail(-EBADMSG,
                        "%s: process %d sent what is no frame of Naru's, or more than "
                        "message_size_max_bytes = %zu; its connection was closed",
                        uri, (int)pid, s->endpoint.options.message_size_max_bytes);
     case NR_SOCKET_ROLE:
-        return nr_fail(-EINVAL,
-                       "%s: the other side (process %u) is a %s, and so it can't meet a %s; open one of "
-                       "the two as the opposite role%s",
-                       uri, hello->pid, nr_connection_role_name(hello->role),
-                       nr_connection_role_name(s->endpoint.role),
-                       hello->role == NARU_SENDER
-                           ? ", or let the receiver listen first: then many senders may attach"
-                           : "");
+        return nr_fail(
+            -EINVAL,
+            "%s: the other side (process %u) is a %s, and so it can't meet a %s; open one of "
+            "the two as the opposite role%s",
+            uri, hello->pid, nr_connection_role_name(hello->role),
+            nr_connection_role_name(s->endpoint.role),
+            hello->role == NARU_SENDER
+                ? ", or let the receiver listen first: then many senders may attach"
+                : "");
     case NR_SOCKET_PATTERN:
-        return nr_fail(-EINVAL, "%s: pattern is %u there, and %u was asked for; leave it 0 to accept",
-                       uri, hello->pattern, s->endpoint.options.pattern);
+        return nr_fail(-EINVAL,
+                       "%s: pattern is %u there, and %u was asked for; leave it 0 to accept", uri,
+                       hello->pattern, s->endpoint.options.pattern);
     case NR_SOCKET_SIZE:
-        return nr_fail(-EINVAL,
-                       "%s: message_size_max_bytes is %llu there, and the options ask for %zu; leave it "
-                       "0 to accept",
-                       uri, (unsigned long long)hello->message_size_max_bytes,
-                       s->asked.message_size_max_bytes);
+        return nr_fail(
+            -EINVAL,
+            "%s: message_size_max_bytes is %llu there, and the options ask for %zu; leave it "
+            "0 to accept",
+            uri, (unsigned long long)hello->message_size_max_bytes,
+            s->asked.message_size_max_bytes);
     case NR_SOCKET_MODE:
-        return nr_fail(-EINVAL,
-                       "%s: acknowledge is %u there, and the options ask for %u; leave it 0 to accept",
-                       uri, hello->acknowledge, s->asked.acknowledge);
+        return nr_fail(
+            -EINVAL,
+            "%s: acknowledge is %u there, and the options ask for %u; leave it 0 to accept", uri,
+            hello->acknowledge, s->asked.acknowledge);
     case NR_SOCKET_REFUSED:
-        return nr_fail(-EACCES,
-                       "%s: the listener (process %u) accepts only its own user and root, not user %u; "
-                       "open it with options.peer_uid_any = 1",
-                       uri, hello->pid, (unsigned)nr_os_uid());
+        return nr_fail(
+            -EACCES,
+            "%s: the listener (process %u) accepts only its own user and root, not user %u; "
+            "open it with options.peer_uid_any = 1",
+            uri, hello->pid, (unsigned)nr_os_uid());
     case NR_SOCKET_OLD:
-        return nr_fail(-EPROTO, "%s: version %u of the protocol is spoken there, and %d here; use the "
-                                "same library on both sides",
+        return nr_fail(-EPROTO,
+                       "%s: version %u of the protocol is spoken there, and %d here; use the "
+                       "same library on both sides",
                        uri, hello->version, NR_SOCKET_VERSION);
     }
     return -EPROTO;
@@ -297,8 +307,8 @@ bool nr_connection_is_dead(struct nr_socket *s, struct nr_socket_connection *c)
     return pidfd >= 0 && nr_os_pidfd_is_dead(pidfd);
 }
 
-int nr_connection_wait(struct nr_socket *s, struct nr_socket_connection *c, unsigned events, int fd2,
-                       struct nr_deadline *deadline)
+int nr_connection_wait(struct nr_socket *s, struct nr_socket_connection *c, unsigned events,
+                       int fd2, struct nr_deadline *deadline)
 {
     struct naru_endpoint *endpoint = &s->endpoint;
 

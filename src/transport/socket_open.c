@@ -134,12 +134,13 @@ static int nr_socket_attach(struct nr_socket *s, int fd)
 static int nr_socket_listen(struct nr_socket *s, const struct nr_request *request,
                             struct nr_deadline *deadline)
 {
-    int result = nr_socket_is_stream(s) ? nr_tcp_listen(s, request)
-                                        : nr_unix_listen(s, request, deadline);
+    int result =
+        nr_socket_is_stream(s) ? nr_tcp_listen(s, request) : nr_unix_listen(s, request, deadline);
 
     if (result == -EADDRINUSE && request->options.create == NARU_CREATE)
-        return nr_fail(-EEXIST, "%s: someone listens there already; attach to it, or choose another "
-                                "address",
+        return nr_fail(-EEXIST,
+                       "%s: someone listens there already; attach to it, or choose another "
+                       "address",
                        request->text);
     if (result == 0)
         result = nr_socket_need_epoll(s);
@@ -149,12 +150,13 @@ static int nr_socket_listen(struct nr_socket *s, const struct nr_request *reques
 }
 
 /* Sleeps until another attempt makes sense. */
-static int nr_socket_await_listener(const struct nr_request *request, int *watch_fd, int64_t *pause_ns,
-                                    int latest, struct nr_deadline *deadline)
+static int nr_socket_await_listener(const struct nr_request *request, int *watch_fd,
+                                    int64_t *pause_ns, int latest, struct nr_deadline *deadline)
 {
     if (nr_deadline_left_ns(deadline) == 0)
         return latest == -EAGAIN || latest == -EADDRINUSE
-                   ? nr_fail(-ETIMEDOUT, "%s: its listener accepts nobody; is it stopped?", request->text)
+                   ? nr_fail(-ETIMEDOUT, "%s: its listener accepts nobody; is it stopped?",
+                             request->text)
                    : latest;
     bool is_missing = latest == -ENOENT || latest == -ECONNREFUSED;
     if (*watch_fd == -1 && is_missing && strcmp(request->uri.scheme, "unix") == 0) {
@@ -190,14 +192,16 @@ static int nr_socket_reach(struct nr_socket *s, const struct nr_request *request
             if (result >= 0)
                 result = nr_socket_attach(s, result);
             if (result == -ECONNRESET)
-                result = nr_fail(-ECONNREFUSED, "%s: the listener left while we attached", request->text);
+                result = nr_fail(-ECONNREFUSED, "%s: the listener left while we attached",
+                                 request->text);
         }
         if (create != NARU_ATTACH && (result == -ENOENT || result == -ECONNREFUSED)) {
             int listens = nr_socket_listen(s, request, &deadline);
             if (listens != -EADDRNOTAVAIL || create == NARU_CREATE)
                 result = listens; /* else: another machine's address, so wait for its listener */
         }
-        if (result != -ENOENT && result != -ECONNREFUSED && result != -EAGAIN && result != -EADDRINUSE)
+        if (result != -ENOENT && result != -ECONNREFUSED && result != -EAGAIN &&
+            result != -EADDRINUSE)
             return result;
         result = nr_socket_await_listener(request, &watch_fd, &pause_ns, result, &deadline);
         if (result < 0)
@@ -206,7 +210,8 @@ static int nr_socket_reach(struct nr_socket *s, const struct nr_request *request
 }
 
 static int nr_socket_open(struct naru_endpoint **ret, const struct nr_request *request,
-                          const struct nr_transport *transport, const struct nr_socket_family *family)
+                          const struct nr_transport *transport,
+                          const struct nr_socket_family *family)
 {
     struct nr_socket *s;
     int result = family == &nr_stream_family ? nr_tcp_check_uri(&request->uri)
@@ -220,7 +225,9 @@ static int nr_socket_open(struct naru_endpoint **ret, const struct nr_request *r
     if (result < 0) {
         nr_unix_remove(s);
         nr_socket_free(s);
-        return result == -ENOTDIR ? -ENOENT : result; /* told apart above: only one of them is worth waiting for */
+        return result == -ENOTDIR
+                   ? -ENOENT
+                   : result; /* told apart above: only one of them is worth waiting for */
     }
     *ret = &s->endpoint;
     return 0;
@@ -299,8 +306,9 @@ static void nr_socket_leave(struct naru_endpoint *endpoint)
 
 static int nr_socket_unlink_tcp(const struct nr_uri *uri)
 {
-    return nr_fail(-EOPNOTSUPP, "tcp://%s: an address is nothing that could be removed; it is free when "
-                                "its listener is closed",
+    return nr_fail(-EOPNOTSUPP,
+                   "tcp://%s: an address is nothing that could be removed; it is free when "
+                   "its listener is closed",
                    uri->rest);
 }
 
@@ -311,9 +319,10 @@ static int nr_socket_descriptor(struct naru_endpoint *endpoint, unsigned *events
 
     nr_lock_scope(&s->lock);
     if (sends && nr_socket_is_stream(s) && endpoint->options.acknowledge != NARU_UNACKNOWLEDGED)
-        return nr_fail(-EOPNOTSUPP, "%s: a send ends with the receiver's acknowledgement, which no "
-                                    "descriptor can tell beforehand; open it with "
-                                    "NARU_UNACKNOWLEDGED for that",
+        return nr_fail(-EOPNOTSUPP,
+                       "%s: a send ends with the receiver's acknowledgement, which no "
+                       "descriptor can tell beforehand; open it with "
+                       "NARU_UNACKNOWLEDGED for that",
                        endpoint->uri);
     if (s->is_pair || (sends && s->listen_fd < 0))
         return s->connections[0]->fd;
@@ -347,8 +356,8 @@ static int nr_socket_stat(struct naru_endpoint *endpoint, struct naru_stat *stat
 
 #define NR_SOCKET_SLOTS                                                                            \
     .leave = nr_socket_leave, .release = nr_socket_release, .send = nr_socket_send,                \
-    .recv = nr_socket_recv, .send_many = nr_socket_send_many,                                      \
-    .descriptor = nr_socket_descriptor, .stat = nr_socket_stat
+    .recv = nr_socket_recv, .send_many = nr_socket_send_many, .descriptor = nr_socket_descriptor,  \
+    .stat = nr_socket_stat
 
 const struct nr_transport nr_unix_transport = {
     .scheme = "unix",

@@ -32,8 +32,8 @@ struct nr_packet_header {
 
 /* -- sending ------------------------------------------------------------------------------- */
 
-static int nr_packet_put_control(struct nr_socket_connection *c, enum nr_socket_kind kind, void *data,
-                                 size_t size_bytes)
+static int nr_packet_put_control(struct nr_socket_connection *c, enum nr_socket_kind kind,
+                                 void *data, size_t size_bytes)
 {
     struct nr_packet_header header = {
         .magic = NR_SOCKET_FRAME_MAGIC,
@@ -75,13 +75,15 @@ static int nr_packet_broken(struct nr_socket *s, struct nr_socket_connection *c)
     for (int i = 0; i < 64 && c->end == NR_SOCKET_OPEN && s->endpoint.role == NARU_SENDER; i++)
         nr_packet_family.progress(s, c);
     if (c->end == NR_SOCKET_OPEN && s->endpoint.role != NARU_SENDER) {
-        struct nr_packet_header header; /* messages may stand before the farewell: leave them to recv */
+        struct nr_packet_header
+            header; /* messages may stand before the farewell: leave them to recv */
         struct iovec part = {&header, sizeof header};
         struct msghdr packet = {.msg_iov = &part, .msg_iovlen = 1};
         if (nr_os_recvmsg_try(c->fd, &packet, MSG_PEEK) > 0)
-            return nr_fail(header.kind == NR_SOCKET_END ? -EPIPE : -EOWNERDEAD,
-                           "%s: the other side receives no more; what it sent before can be received",
-                           s->endpoint.uri);
+            return nr_fail(
+                header.kind == NR_SOCKET_END ? -EPIPE : -EOWNERDEAD,
+                "%s: the other side receives no more; what it sent before can be received",
+                s->endpoint.uri);
     }
     if (c->end == NR_SOCKET_OPEN)
         c->end = NR_SOCKET_DIED;
@@ -110,7 +112,8 @@ static long nr_packet_try(struct nr_socket *s, const struct nr_socket_connection
 
 /* One packet, whole, or nothing. */
 static int nr_packet_put(struct nr_socket *s, struct nr_socket_connection *c,
-                         const struct nr_packet_call *call, struct nr_deadline *deadline, bool may_wait)
+                         const struct nr_packet_call *call, struct nr_deadline *deadline,
+                         bool may_wait)
 {
     struct naru_endpoint *endpoint = &s->endpoint;
     bool directly = may_wait && nr_deadline_is_never(deadline) && nr_os_guard_works();
@@ -138,7 +141,8 @@ static int nr_packet_put(struct nr_socket *s, struct nr_socket_connection *c,
 }
 
 static int nr_packet_send_large(struct nr_socket *s, struct nr_socket_connection *c,
-                                const struct nr_out *out, struct nr_deadline *deadline, bool may_wait)
+                                const struct nr_out *out, struct nr_deadline *deadline,
+                                bool may_wait)
 {
     char control[NR_OS_FDS_ROOM_BYTES] __attribute__((aligned(sizeof(long))));
     struct nr_packet_header header = {
@@ -177,15 +181,17 @@ static int nr_packet_send_large(struct nr_socket *s, struct nr_socket_connection
         packet.msg_controllen = 0;
         offset += parts[1].iov_len;
     } while (result == 0 && offset < out->size_bytes);
-    if (result < 0 && offset > c->packet_max_bytes) /* lets the receiver free what it has; only a help */
+    if (result < 0 &&
+        offset > c->packet_max_bytes) /* lets the receiver free what it has; only a help */
         nr_packet_put_control(c, NR_SOCKET_CANCEL, NULL, 0);
     nr_connection_give_turn(s, c);
     free(room);
     return result;
 }
 
-nr_flat static int nr_packet_send(struct nr_socket *s, struct nr_socket_connection *c, const struct nr_out *out,
-                          struct nr_deadline *deadline, bool may_wait)
+nr_flat static int nr_packet_send(struct nr_socket *s, struct nr_socket_connection *c,
+                                  const struct nr_out *out, struct nr_deadline *deadline,
+                                  bool may_wait)
 {
     struct {
         struct nr_packet_header header;
@@ -196,7 +202,8 @@ nr_flat static int nr_packet_send(struct nr_socket *s, struct nr_socket_connecti
     struct msghdr packet = {.msg_iov = parts, .msg_iovlen = 1 + (size_t)out->parts_count};
     struct nr_packet_call call = {.message = &packet};
 
-    if (out->size_bytes > c->packet_max_bytes || out->parts_count > NR_PACKET_PARTS || out->fds_count)
+    if (out->size_bytes > c->packet_max_bytes || out->parts_count > NR_PACKET_PARTS ||
+        out->fds_count)
         return nr_packet_send_large(s, c, out, deadline, may_wait);
     *header = (struct nr_packet_header){
         .magic = NR_SOCKET_FRAME_MAGIC,
@@ -225,12 +232,14 @@ static void nr_packet_drop_partial(struct nr_socket_connection *c)
         nr_os_close(&c->partial_fds[i]);
     free(c->partial);
     c->partial = NULL;
-    c->partial_bytes = c->partial_capacity_bytes = c->partial_total_bytes = c->partial_fds_count = 0;
+    c->partial_bytes = c->partial_capacity_bytes = c->partial_total_bytes = c->partial_fds_count =
+        0;
     c->partial_cut = false;
 }
 
 /* Nothing more comes from here. */
-static int nr_packet_over(struct nr_socket *s, struct nr_socket_connection *c, enum nr_socket_end end)
+static int nr_packet_over(struct nr_socket *s, struct nr_socket_connection *c,
+                          enum nr_socket_end end)
 {
     nr_packet_drop_partial(c);
     if (c->end == NR_SOCKET_OPEN) {
@@ -241,11 +250,12 @@ static int nr_packet_over(struct nr_socket *s, struct nr_socket_connection *c, e
     return -EAGAIN;
 }
 
-static int nr_packet_no_memory(struct nr_socket *s, struct nr_socket_connection *c, size_t size_bytes)
+static int nr_packet_no_memory(struct nr_socket *s, struct nr_socket_connection *c,
+                               size_t size_bytes)
 {
     nr_packet_over(s, c, NR_SOCKET_DIED);
-    return nr_fail(-ENOMEM, "%s: no memory for a message of %zu bytes from process %d", s->endpoint.uri,
-                   size_bytes, (int)c->pid);
+    return nr_fail(-ENOMEM, "%s: no memory for a message of %zu bytes from process %d",
+                   s->endpoint.uri, size_bytes, (int)c->pid);
 }
 
 /* The payload stands in two pieces: what fitted the user's room, and the rest. */
@@ -296,7 +306,8 @@ static int nr_packet_complete(struct nr_socket_connection *c, struct nr_in *in)
         memcpy(message->data, c->partial, message->size_bytes);
     }
     if (result == 0 && in->fds) {
-        size_t count = c->partial_fds_count < in->fds_capacity ? c->partial_fds_count : in->fds_capacity;
+        size_t count =
+            c->partial_fds_count < in->fds_capacity ? c->partial_fds_count : in->fds_capacity;
         memcpy(in->fds, c->partial_fds, count * sizeof *in->fds);
         in->fds_count = count;
         if (c->partial_cut || count < c->partial_fds_count)
@@ -331,8 +342,8 @@ static int nr_packet_control(struct nr_socket *s, struct nr_socket_connection *c
     return nr_packet_over(s, c, NR_SOCKET_DAMAGED);
 }
 
-static long nr_packet_get(struct nr_socket *s, struct nr_socket_connection *c, struct msghdr *packet,
-                          bool directly)
+static long nr_packet_get(struct nr_socket *s, struct nr_socket_connection *c,
+                          struct msghdr *packet, bool directly)
 {
     long size;
 
@@ -378,7 +389,8 @@ static long nr_packet_read_scattered(struct nr_socket *s, struct nr_socket_conne
     if (size <= 0)
         return size;
     if (in->fds)
-        packet->fds_cut = nr_os_fds_detach(&message, packet->fds, NR_OS_FDS_MAX, &packet->fds_count);
+        packet->fds_cut =
+            nr_os_fds_detach(&message, packet->fds, NR_OS_FDS_MAX, &packet->fds_count);
     size_t came = size < (long)sizeof packet->header ? 0 : (size_t)size - sizeof packet->header;
     packet->payload_bytes = came;
     packet->pieces[0] = (struct iovec){in->message->data, came < room ? came : room};
@@ -420,8 +432,8 @@ static void nr_packet_describe(struct nr_socket *s, const struct nr_socket_conne
     message->type = header->type;
     message->sender_uid = c->uid;
     message->sender_pid = c->pid;
-    message->known = NARU_KNOWS_SEQUENCE | NARU_KNOWS_TYPE | NARU_KNOWS_SENDER_PID |
-                     NARU_KNOWS_SENDER_UID;
+    message->known =
+        NARU_KNOWS_SEQUENCE | NARU_KNOWS_TYPE | NARU_KNOWS_SENDER_PID | NARU_KNOWS_SENDER_UID;
     if (s->is_pair && s->endpoint.peer_pid)
         message->sender_pid = s->endpoint.peer_pid;
 }
@@ -459,9 +471,10 @@ static bool nr_packet_is_simple(const struct nr_socket *s, const struct nr_socke
     const struct nr_packet_header *header = &packet->header;
 
     return header->magic == NR_SOCKET_FRAME_MAGIC && header->kind == NR_SOCKET_MESSAGE &&
-           c->is_greeted && packet->payload_bytes == header->total_bytes && header->offset_bytes == 0 &&
-           packet->payload_bytes <= in->message->capacity_bytes && packet->fds_count == 0 &&
-           !packet->fds_cut && packet->payload_bytes <= s->endpoint.options.message_size_max_bytes;
+           c->is_greeted && packet->payload_bytes == header->total_bytes &&
+           header->offset_bytes == 0 && packet->payload_bytes <= in->message->capacity_bytes &&
+           packet->fds_count == 0 && !packet->fds_cut &&
+           packet->payload_bytes <= s->endpoint.options.message_size_max_bytes;
 }
 
 /* Any other. 0: go on reading. */
@@ -491,8 +504,8 @@ static int nr_packet_accept(struct nr_socket *s, struct nr_socket_connection *c,
     return result;
 }
 
-nr_flat static int nr_packet_take(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
-                          bool directly)
+nr_flat static int nr_packet_take(struct nr_socket *s, struct nr_socket_connection *c,
+                                  struct nr_in *in, bool directly)
 {
     struct naru_message *message = in->message;
     struct nr_packet packet;
@@ -509,7 +522,8 @@ nr_flat static int nr_packet_take(struct nr_socket *s, struct nr_socket_connecti
         if (size == 0 || size == -ENOTCONN || size == -EPIPE)
             return nr_packet_over(s, c, NR_SOCKET_DIED);
         if (size < 0)
-            return nr_fail((int)size, "receiving on %s: %s", s->endpoint.uri, nr_error_name((int)size));
+            return nr_fail((int)size, "receiving on %s: %s", s->endpoint.uri,
+                           nr_error_name((int)size));
         bool has_header = size >= (long)sizeof packet.header;
         c->packet_latest_bytes = (size_t)size;
         if (has_header && nr_packet_is_simple(s, c, in, &packet)) {

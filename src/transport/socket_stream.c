@@ -76,7 +76,8 @@ static void nr_stream_mark(struct nr_socket_connection *c, size_t at, uint8_t fl
     c->in[at + offsetof(struct nr_stream_header, flags)] = flags;
 }
 
-static void nr_stream_over(struct nr_socket *s, struct nr_socket_connection *c, enum nr_socket_end end)
+static void nr_stream_over(struct nr_socket *s, struct nr_socket_connection *c,
+                           enum nr_socket_end end)
 {
     if (c->end != NR_SOCKET_OPEN)
         return;
@@ -197,8 +198,9 @@ static void nr_stream_judge(struct nr_socket_connection *c, const struct nr_stre
     for (size_t at = c->in_start; at < c->in_scanned;) {
         struct nr_stream_header header = nr_stream_header_at(c, at);
         if (header.kind == NR_SOCKET_MESSAGE && header.sequence == verdict->sequence)
-            nr_stream_mark(c, at, header.flags | (verdict->kind == NR_SOCKET_GO ? NR_STREAM_GRANTED
-                                                                                : NR_STREAM_CANCELLED));
+            nr_stream_mark(c, at,
+                           header.flags | (verdict->kind == NR_SOCKET_GO ? NR_STREAM_GRANTED
+                                                                         : NR_STREAM_CANCELLED));
         at += nr_stream_frame_bytes(&header);
     }
 }
@@ -214,8 +216,8 @@ static bool nr_stream_is_valid(const struct nr_socket *s, const struct nr_socket
     if (header->kind == NR_SOCKET_MESSAGE)
         return header->length_bytes <= s->endpoint.options.message_size_max_bytes &&
                s->endpoint.role != NARU_SENDER;
-    return header->kind >= NR_SOCKET_END && header->kind <= NR_SOCKET_CANCEL && header->flags == 0 &&
-           header->length_bytes == 0;
+    return header->kind >= NR_SOCKET_END && header->kind <= NR_SOCKET_CANCEL &&
+           header->flags == 0 && header->length_bytes == 0;
 }
 
 static void nr_stream_control(struct nr_socket *s, struct nr_socket_connection *c,
@@ -244,7 +246,8 @@ static void nr_stream_control(struct nr_socket *s, struct nr_socket_connection *
 /* Acts on the frames that have become whole. */
 static void nr_stream_scan(struct nr_socket *s, struct nr_socket_connection *c)
 {
-    while (c->end == NR_SOCKET_OPEN && c->in_end - c->in_scanned >= sizeof(struct nr_stream_header)) {
+    while (c->end == NR_SOCKET_OPEN &&
+           c->in_end - c->in_scanned >= sizeof(struct nr_stream_header)) {
         struct nr_stream_header header = nr_stream_header_at(c, c->in_scanned);
         if (!nr_stream_is_valid(s, c, &header)) {
             nr_stream_over(s, c, NR_SOCKET_DAMAGED);
@@ -299,7 +302,8 @@ static int nr_stream_make_room(struct nr_socket *s, struct nr_socket_connection 
     }
     void *grown = realloc(c->in, capacity);
     if (!grown)
-        return nr_fail(-ENOMEM, "%s: no memory for %zu bytes that come in", s->endpoint.uri, capacity);
+        return nr_fail(-ENOMEM, "%s: no memory for %zu bytes that come in", s->endpoint.uri,
+                       capacity);
     c->in = grown;
     c->in_capacity_bytes = capacity;
     return 0;
@@ -388,8 +392,8 @@ static int nr_stream_take_buffered(struct nr_socket *s, struct nr_socket_connect
     return -EAGAIN;
 }
 
-nr_flat static int nr_stream_take(struct nr_socket *s, struct nr_socket_connection *c, struct nr_in *in,
-                          bool directly)
+nr_flat static int nr_stream_take(struct nr_socket *s, struct nr_socket_connection *c,
+                                  struct nr_in *in, bool directly)
 {
     if (nr_stream_has_rest(c))
         nr_stream_flush(c);
@@ -424,7 +428,8 @@ struct nr_stream_frame {
 };
 
 /* The pieces of the frame from `offset` on; as many as fit. */
-static size_t nr_stream_slice(struct nr_stream_frame *frame, size_t offset, struct iovec *ret, size_t max)
+static size_t nr_stream_slice(struct nr_stream_frame *frame, size_t offset, struct iovec *ret,
+                              size_t max)
 {
     size_t count = 0;
 
@@ -452,11 +457,12 @@ static int nr_stream_broken(struct nr_socket *s, struct nr_socket_connection *c)
         ;
     nr_stream_over(s, c, NR_SOCKET_DIED);
     if (c->end == NR_SOCKET_DIED)
-        return nr_fail(-EOWNERDEAD,
-                       "%s: process %d on the other side died, or its machine is gone; 1 message is "
-                       "unconfirmed and counts as not sent%s",
-                       s->endpoint.uri, (int)c->pid,
-                       s->is_attached ? "; open it again when there is a listener again" : "");
+        return nr_fail(
+            -EOWNERDEAD,
+            "%s: process %d on the other side died, or its machine is gone; 1 message is "
+            "unconfirmed and counts as not sent%s",
+            s->endpoint.uri, (int)c->pid,
+            s->is_attached ? "; open it again when there is a listener again" : "");
     return nr_connection_verdict(s, c->end, c->pid, &c->hello);
 }
 
@@ -491,7 +497,8 @@ static int nr_stream_abandon(struct nr_socket *s, struct nr_socket_connection *c
         nr_out_copy(frame->out, frame->out->size_bytes - (left - head_left), made + head_left,
                     left - head_left);
     if (tail_bytes)
-        memcpy(made + left, is_whole ? (char *)&frame->go + tail_sent : (char *)&cancel, tail_bytes);
+        memcpy(made + left, is_whole ? (char *)&frame->go + tail_sent : (char *)&cancel,
+               tail_bytes);
     if (queued_bytes)
         memcpy(made + left + tail_bytes, c->rest + c->rest_sent, queued_bytes);
     free(c->rest);
@@ -517,8 +524,9 @@ static int nr_stream_put(struct nr_socket *s, struct nr_socket_connection *c,
         struct msghdr bytes = {.msg_iov = pieces};
         bytes.msg_iovlen = nr_stream_slice(frame, sent, pieces, NR_STREAM_PARTS);
         const long arguments[6] = {c->fd, (long)&bytes, MSG_NOSIGNAL};
-        long size = directly && (may_wait || sent) ? nr_endpoint_call(&s->endpoint, SYS_sendmsg, arguments)
-                                                   : nr_os_sendmsg_try(c->fd, &bytes);
+        long size = directly && (may_wait || sent)
+                        ? nr_endpoint_call(&s->endpoint, SYS_sendmsg, arguments)
+                        : nr_os_sendmsg_try(c->fd, &bytes);
         if (size >= 0) {
             sent += (size_t)size;
             continue;
@@ -527,7 +535,8 @@ static int nr_stream_put(struct nr_socket *s, struct nr_socket_connection *c,
         if (size == -EINTR)
             result = nr_endpoint_interrupted(&s->endpoint);
         else if (size == -EAGAIN)
-            result = may_wait || sent ? nr_connection_wait(s, c, NR_WRITABLE, -1, deadline) : -EAGAIN;
+            result =
+                may_wait || sent ? nr_connection_wait(s, c, NR_WRITABLE, -1, deadline) : -EAGAIN;
         else
             return nr_stream_broken(s, c);
         if (result < 0)
@@ -539,15 +548,16 @@ static int nr_stream_put(struct nr_socket *s, struct nr_socket_connection *c,
 static int nr_stream_unconfirmed(struct nr_socket *s, struct nr_socket_connection *c)
 {
     if (c->end == NR_SOCKET_ENDED)
-        return nr_fail(-EPIPE, "%s: the other side has closed it; 1 message is unconfirmed and counts as "
-                               "not sent",
+        return nr_fail(-EPIPE,
+                       "%s: the other side has closed it; 1 message is unconfirmed and counts as "
+                       "not sent",
                        s->endpoint.uri);
     return nr_stream_broken(s, c);
 }
 
 /* Waits until the receiver has it in hand, and lets go of it; or takes it back. */
-static int nr_stream_await_ack(struct nr_socket *s, struct nr_socket_connection *c, uint64_t sequence,
-                               struct nr_deadline *deadline)
+static int nr_stream_await_ack(struct nr_socket *s, struct nr_socket_connection *c,
+                               uint64_t sequence, struct nr_deadline *deadline)
 {
     bool directly = nr_deadline_is_never(deadline) && nr_os_guard_works();
     int result = 0;
@@ -583,12 +593,13 @@ static int nr_stream_finish_raw(struct nr_socket *s, struct nr_socket_connection
                                 const struct nr_out *out, struct nr_deadline *deadline, size_t sent)
 {
     struct nr_stream_frame frame = {
-        .header = {
-            .length_bytes = (uint32_t)out->size_bytes,
-            .kind = NR_SOCKET_MESSAGE,
-            .magic = NR_SOCKET_FRAME_MAGIC,
-            .sequence = c->sent,
-        },
+        .header =
+            {
+                .length_bytes = (uint32_t)out->size_bytes,
+                .kind = NR_SOCKET_MESSAGE,
+                .magic = NR_SOCKET_FRAME_MAGIC,
+                .sequence = c->sent,
+            },
         .head_bytes = sizeof frame.header,
         .size_bytes = sizeof frame.header + out->size_bytes,
         .out = out,
@@ -601,17 +612,18 @@ static int nr_stream_transact(struct nr_socket *s, struct nr_socket_connection *
                               const struct nr_out *out, struct nr_deadline *deadline, bool may_wait)
 {
     bool wants_ack = s->endpoint.options.acknowledge != NARU_UNACKNOWLEDGED;
-    bool needs_go = wants_ack || !nr_deadline_is_never(deadline) ||
-                    out->size_bytes > NR_STREAM_SMALL_BYTES;
+    bool needs_go =
+        wants_ack || !nr_deadline_is_never(deadline) || out->size_bytes > NR_STREAM_SMALL_BYTES;
     struct nr_stream_frame frame = {
-        .header = {
-            .length_bytes = (uint32_t)out->size_bytes,
-            .kind = NR_SOCKET_MESSAGE,
-            .flags = (wants_ack ? NR_STREAM_WANTS_ACK : 0) | (needs_go ? NR_STREAM_NEEDS_GO : 0) |
-                     (out->type ? NR_STREAM_TYPED : 0),
-            .magic = NR_SOCKET_FRAME_MAGIC,
-            .sequence = c->sent + 1,
-        },
+        .header =
+            {
+                .length_bytes = (uint32_t)out->size_bytes,
+                .kind = NR_SOCKET_MESSAGE,
+                .flags = (wants_ack ? NR_STREAM_WANTS_ACK : 0) |
+                         (needs_go ? NR_STREAM_NEEDS_GO : 0) | (out->type ? NR_STREAM_TYPED : 0),
+                .magic = NR_SOCKET_FRAME_MAGIC,
+                .sequence = c->sent + 1,
+            },
         .type = out->type,
         .go = {.kind = NR_SOCKET_GO, .magic = NR_SOCKET_FRAME_MAGIC, .sequence = c->sent + 1},
         .head_bytes = sizeof frame.header + (out->type ? NR_STREAM_TYPE_BYTES : 0),
@@ -678,8 +690,9 @@ static int nr_stream_send_raw(struct nr_socket *s, struct nr_socket_connection *
     return sent == bytes ? 0 : nr_stream_finish_raw(s, c, out, deadline, sent);
 }
 
-nr_flat static int nr_stream_send(struct nr_socket *s, struct nr_socket_connection *c, const struct nr_out *out,
-                          struct nr_deadline *deadline, bool may_wait)
+nr_flat static int nr_stream_send(struct nr_socket *s, struct nr_socket_connection *c,
+                                  const struct nr_out *out, struct nr_deadline *deadline,
+                                  bool may_wait)
 {
     int result;
 
@@ -689,8 +702,9 @@ nr_flat static int nr_stream_send(struct nr_socket *s, struct nr_socket_connecti
         return nr_stream_send_raw(s, c, out, deadline, may_wait);
 
     if (s->endpoint.options.acknowledge != NARU_UNACKNOWLEDGED && nr_deadline_is_now(deadline))
-        return nr_fail(-EAGAIN, "%s: an acknowledgement takes a round trip; give a time-out, or open with "
-                                "acknowledge = NARU_UNACKNOWLEDGED",
+        return nr_fail(-EAGAIN,
+                       "%s: an acknowledgement takes a round trip; give a time-out, or open with "
+                       "acknowledge = NARU_UNACKNOWLEDGED",
                        s->endpoint.uri);
     if (__libc_single_threaded)
         return nr_stream_transact(s, c, out, deadline, may_wait);

@@ -72,7 +72,8 @@ static int nr_tcp_resolve(const struct nr_request *request, struct nr_os_address
         return count + nr_os_resolve("::1", place.port, ret + count, 1);
     }
     result = nr_os_resolve(place.host, place.port, ret, NR_TCP_ADDRESSES);
-    return result < 0 ? nr_fail(-EINVAL, "%s: there is no host \"%s\"; check the name, or give its address",
+    return result < 0 ? nr_fail(-EINVAL,
+                                "%s: there is no host \"%s\"; check the name, or give its address",
                                 request->text, place.host)
                       : result;
 }
@@ -111,13 +112,15 @@ int nr_tcp_connect(const struct nr_request *request, struct nr_deadline *deadlin
         int fd = nr_tcp_connect_one(&addresses[i], deadline);
         if (fd >= 0)
             return fd;
-        if (fd != -ECONNREFUSED && fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL && fd != -ENETUNREACH)
+        if (fd != -ECONNREFUSED && fd != -EAFNOSUPPORT && fd != -EADDRNOTAVAIL &&
+            fd != -ENETUNREACH)
             worst = fd;
     }
     if (worst == -ECONNREFUSED)
         return nr_fail(-ENOENT, "%s: nobody listens there; start the other side", request->text);
     if (worst == -EMFILE || worst == -ENFILE)
-        return nr_fail(worst, "%s: can't make a socket: %s; close descriptors, or raise `ulimit -n`",
+        return nr_fail(worst,
+                       "%s: can't make a socket: %s; close descriptors, or raise `ulimit -n`",
                        request->text, nr_error_name(worst));
     return nr_fail(worst, "connecting to %s: %s; is the host up, and is a firewall in between?",
                    request->text, nr_error_name(worst));
@@ -155,12 +158,14 @@ int nr_tcp_listen(struct nr_socket *s, const struct nr_request *request)
     if (count < 0)
         return result;
     if (result == -EADDRNOTAVAIL)
-        return nr_fail(result, "%s: nobody listens there, and it is no address of this machine; start the "
-                               "other side",
+        return nr_fail(result,
+                       "%s: nobody listens there, and it is no address of this machine; start the "
+                       "other side",
                        request->text);
     if (result == -EACCES)
-        return nr_fail(result, "%s: no permission to listen; ports below 1024 are root's, choose a higher "
-                               "one",
+        return nr_fail(result,
+                       "%s: no permission to listen; ports below 1024 are root's, choose a higher "
+                       "one",
                        request->text);
     return nr_fail(result, "%s: can't listen: %s", request->text, nr_error_name(result));
 }

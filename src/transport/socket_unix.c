@@ -36,8 +36,9 @@ int nr_unix_check_uri(const struct nr_uri *uri)
         return nr_uri_check_path(uri);
     int result = nr_uri_check_name(uri);
     if (result == 0 && length > NR_UNIX_PATH_BYTES - 1)
-        return nr_fail(-EINVAL, "abstract://%.40s...: the name has %zu characters, and the kernel takes "
-                                "at most %d; choose a shorter one",
+        return nr_fail(-EINVAL,
+                       "abstract://%.40s...: the name has %zu characters, and the kernel takes "
+                       "at most %d; choose a shorter one",
                        uri->rest, length, NR_UNIX_PATH_BYTES - 1);
     return result;
 }
@@ -80,11 +81,13 @@ static int nr_unix_place_path(struct nr_unix_place *place, const char *path)
         length = snprintf(local->sun_path, sizeof local->sun_path, "/proc/self/fd/%d%s",
                           place->directory_fd, strrchr(path, '/'));
         if ((size_t)length >= sizeof local->sun_path)
-            return nr_fail(-ENAMETOOLONG, "%s: the name of a socket's file has at most about %d "
-                                          "characters; choose a shorter one",
+            return nr_fail(-ENAMETOOLONG,
+                           "%s: the name of a socket's file has at most about %d "
+                           "characters; choose a shorter one",
                            path, NR_UNIX_PATH_BYTES - 40);
     }
-    place->address.size_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)length + 1);
+    place->address.size_bytes =
+        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)length + 1);
     return 0;
 }
 
@@ -121,11 +124,13 @@ static int nr_unix_explain_connect(const struct nr_request *request, int error)
     if (error == -ECONNREFUSED || error == -ENOTSOCK) {
         if (nr_os_stat(request->uri.rest, &status) == 0 && !S_ISSOCK(status.st_mode) &&
             !S_ISLNK(status.st_mode))
-            return nr_fail(-EBADMSG, "%s: there is a file that is no socket; choose another path, or "
-                                     "remove it",
+            return nr_fail(-EBADMSG,
+                           "%s: there is a file that is no socket; choose another path, or "
+                           "remove it",
                            text);
-        return nr_fail(-ECONNREFUSED, "%s: the socket's file is there, but its listener is dead; start "
-                                      "one, which replaces the file",
+        return nr_fail(-ECONNREFUSED,
+                       "%s: the socket's file is there, but its listener is dead; start "
+                       "one, which replaces the file",
                        text);
     }
     if (error == -ENOENT) {
@@ -135,12 +140,14 @@ static int nr_unix_explain_connect(const struct nr_request *request, int error)
         return nr_fail(-ENOENT, "%s: nobody listens there; start the other side", text);
     }
     if (error == -EPROTOTYPE)
-        return nr_fail(-EPROTO, "%s: the socket there is of another kind (stream or datagram), so it is "
-                                "another program's; choose another path",
+        return nr_fail(-EPROTO,
+                       "%s: the socket there is of another kind (stream or datagram), so it is "
+                       "another program's; choose another path",
                        text);
     if (error == -EACCES || error == -EPERM)
-        return nr_fail(-EACCES, "%s: no permission to connect; its listener grants it with "
-                                "options.file_mode",
+        return nr_fail(-EACCES,
+                       "%s: no permission to connect; its listener grants it with "
+                       "options.file_mode",
                        text);
     if (error == -EAGAIN)
         return error;
@@ -164,8 +171,9 @@ int nr_unix_connect(const struct nr_request *request, struct nr_deadline *deadli
         return result == -ENAMETOOLONG ? result : nr_unix_explain_connect(request, result);
     result = nr_os_socket_peer(fd, &pid, &uid);
     if (result == 0 && !request->options.peer_uid_any && uid != nr_os_uid() && uid != 0)
-        return nr_fail(-EACCES, "%s: its listener (process %d) runs as user %u, not as %u or root; set "
-                                "options.peer_uid_any = 1 to trust it",
+        return nr_fail(-EACCES,
+                       "%s: its listener (process %d) runs as user %u, not as %u or root; set "
+                       "options.peer_uid_any = 1 to trust it",
                        request->text, (int)pid, (unsigned)uid, (unsigned)nr_os_uid());
     result = nr_os_nonblocking(fd, 0);
     return result < 0 ? result : nr_steal_fd(&fd);
@@ -180,12 +188,14 @@ struct nr_unix_lock {
 static void nr_unix_lock_give(struct nr_unix_lock *lock)
 {
     if (lock->fd >= 0)
-        nr_os_flock(lock->fd, false); /* at once: a forked child may have a copy of the descriptor */
+        nr_os_flock(lock->fd,
+                    false); /* at once: a forked child may have a copy of the descriptor */
     nr_os_close(&lock->fd);
 }
 #define nr_unix_cleanup_lock __attribute__((cleanup(nr_unix_lock_give)))
 
-static int nr_unix_lock_take(struct nr_unix_lock *lock, const char *path, struct nr_deadline *deadline)
+static int nr_unix_lock_take(struct nr_unix_lock *lock, const char *path,
+                             struct nr_deadline *deadline)
 {
     char directory[NR_URI_REST_BYTES];
     int64_t pause_ns = 100000;
@@ -193,14 +203,16 @@ static int nr_unix_lock_take(struct nr_unix_lock *lock, const char *path, struct
     nr_unix_directory(path, directory, sizeof directory);
     lock->fd = nr_os_open(directory, O_RDONLY | O_DIRECTORY, 0);
     if (lock->fd < 0)
-        return nr_fail(lock->fd, "%s: can't open the directory: %s; it must exist, and be readable for "
-                                 "whoever listens",
+        return nr_fail(lock->fd,
+                       "%s: can't open the directory: %s; it must exist, and be readable for "
+                       "whoever listens",
                        directory, nr_error_name(lock->fd));
     int result;
     while ((result = nr_os_flock(lock->fd, true)) == -EWOULDBLOCK) {
         if (nr_deadline_left_ns(deadline) == 0)
-            return nr_fail(-EBUSY, "%s: another process keeps the directory locked (flock); see "
-                                   "`lslocks`",
+            return nr_fail(-EBUSY,
+                           "%s: another process keeps the directory locked (flock); see "
+                           "`lslocks`",
                            directory);
         struct nr_deadline pause = nr_deadline_in(pause_ns);
         nr_os_poll(NULL, 0, &pause);
@@ -222,8 +234,9 @@ static int nr_unix_examine(const struct nr_request *request)
     if (result < 0)
         return nr_fail(result, "%s: %s", request->text, nr_error_name(result));
     if (!S_ISSOCK(status.st_mode))
-        return nr_fail(-EBADMSG, "%s: there is a file that is no socket; choose another path, or remove "
-                                 "it",
+        return nr_fail(-EBADMSG,
+                       "%s: there is a file that is no socket; choose another path, or remove "
+                       "it",
                        request->text);
     int fd = nr_unix_connect(request, NULL);
     if (fd == -ECONNREFUSED)
@@ -248,10 +261,9 @@ static int nr_unix_publish(struct nr_socket *s, const struct nr_request *request
     if (result == 0)
         result = nr_os_socket_bind(fd, &place.address);
     if (result < 0)
-        return result == -ENAMETOOLONG
-                   ? result
-                   : nr_fail(result, "%s: can't make the socket's file: %s", request->text,
-                             nr_error_name(result));
+        return result == -ENAMETOOLONG ? result
+                                       : nr_fail(result, "%s: can't make the socket's file: %s",
+                                                 request->text, nr_error_name(result));
     result = nr_os_chmod(fresh, request->options.file_mode);
     if (result == 0)
         result = nr_os_socket_listen(fd);
@@ -262,8 +274,8 @@ static int nr_unix_publish(struct nr_socket *s, const struct nr_request *request
     if (result < 0) {
         nr_os_unlink(fresh);
         return result == -EEXIST ? -EADDRINUSE
-                                 : nr_fail(result, "%s: can't name the socket's file: %s", request->text,
-                                           nr_error_name(result));
+                                 : nr_fail(result, "%s: can't name the socket's file: %s",
+                                           request->text, nr_error_name(result));
     }
     snprintf(s->path, sizeof s->path, "%s", request->uri.rest);
     s->path_device = status.st_dev;
@@ -288,7 +300,8 @@ static int nr_unix_listen_path(struct nr_socket *s, const struct nr_request *req
     return nr_unix_publish(s, request, fd, fresh, result == 1);
 }
 
-int nr_unix_listen(struct nr_socket *s, const struct nr_request *request, struct nr_deadline *deadline)
+int nr_unix_listen(struct nr_socket *s, const struct nr_request *request,
+                   struct nr_deadline *deadline)
 {
     nr_unix_cleanup_place struct nr_unix_place place = NR_UNIX_PLACE_NULL;
     nr_cleanup_close int fd = nr_os_socket_new(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK);
@@ -337,21 +350,24 @@ int nr_unix_unlink(const struct nr_uri *uri)
     if (result < 0)
         return result;
     if (nr_unix_is_abstract(uri))
-        return nr_fail(-EOPNOTSUPP, "abstract://%s: such a name is no file, and goes with its listener; "
-                                    "there is nothing to remove",
+        return nr_fail(-EOPNOTSUPP,
+                       "abstract://%s: such a name is no file, and goes with its listener; "
+                       "there is nothing to remove",
                        uri->rest);
     result = nr_os_stat(uri->rest, &status);
     if (result < 0)
-        return nr_fail(result == -ENOTDIR ? -ENOENT : result, "unix://%s: %s; there is nothing to remove",
-                       uri->rest, nr_error_name(result));
+        return nr_fail(result == -ENOTDIR ? -ENOENT : result,
+                       "unix://%s: %s; there is nothing to remove", uri->rest,
+                       nr_error_name(result));
     if (!S_ISSOCK(status.st_mode))
-        return nr_fail(-EBADMSG, "unix://%s is a file that is no socket, and was left alone", uri->rest);
+        return nr_fail(-EBADMSG, "unix://%s is a file that is no socket, and was left alone",
+                       uri->rest);
     result = nr_unix_lock_take(&lock, uri->rest, &deadline);
     if (result == 0)
         result = nr_os_unlink(uri->rest);
-    return result < 0 ? nr_fail(result, "unix://%s: can't remove it: %s", uri->rest,
-                                nr_error_name(result))
-                      : 0;
+    return result < 0
+               ? nr_fail(result, "unix://%s: can't remove it: %s", uri->rest, nr_error_name(result))
+               : 0;
 }
 
 int nr_unix_watch(const struct nr_request *request)

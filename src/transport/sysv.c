@@ -61,8 +61,9 @@ static int nr_sysv_key(const struct nr_uri *uri, unsigned make, int32_t *ret_key
             return result;
         *ret_key = (int32_t)(uint32_t)number;
         return number ? 0
-                      : nr_fail(-EINVAL, "the key 0 is IPC_PRIVATE, which nobody else could open; give "
-                                         "any other number");
+                      : nr_fail(-EINVAL,
+                                "the key 0 is IPC_PRIVATE, which nobody else could open; give "
+                                "any other number");
     }
     int result = nr_uri_check_path(uri);
     if (result < 0)
@@ -74,33 +75,40 @@ static int nr_sysv_key(const struct nr_uri *uri, unsigned make, int32_t *ret_key
             result = nr_os_ftok(uri->rest, NR_SYSV_LETTER, ret_key);
     }
     if (result == -ENOENT)
-        return nr_fail(result, "there is no file %s to take the queue's key from; create it, or its "
-                               "directory",
+        return nr_fail(result,
+                       "there is no file %s to take the queue's key from; create it, or its "
+                       "directory",
                        uri->rest);
-    return result < 0 ? nr_fail(result, "%s gives no key: %s", uri->rest, nr_error_name(result)) : 0;
+    return result < 0 ? nr_fail(result, "%s gives no key: %s", uri->rest, nr_error_name(result))
+                      : 0;
 }
 
 static int nr_sysv_fail_open(const char *text, int error, int32_t key)
 {
     switch (error) {
     case -ENOENT:
-        return nr_fail(error, "%s: there is no queue with the key 0x%x; create it, or see `ipcs -q`",
-                       text, (unsigned)key);
+        return nr_fail(error,
+                       "%s: there is no queue with the key 0x%x; create it, or see `ipcs -q`", text,
+                       (unsigned)key);
     case -EEXIST:
-        return nr_fail(error, "%s: a queue with the key 0x%x exists already; attach to it, or "
-                              "naru_unlink() it first",
+        return nr_fail(error,
+                       "%s: a queue with the key 0x%x exists already; attach to it, or "
+                       "naru_unlink() it first",
                        text, (unsigned)key);
     case -EACCES:
-        return nr_fail(error, "%s: the queue belongs to another user, and its mode does not let this one "
-                              "(uid %u) in; its creator decides with file_mode",
+        return nr_fail(error,
+                       "%s: the queue belongs to another user, and its mode does not let this one "
+                       "(uid %u) in; its creator decides with file_mode",
                        text, (unsigned)nr_os_uid());
     case -ENOSPC:
-        return nr_fail(error, "%s: there are msgmni (%lld) queues already; remove some with `ipcrm`, or "
-                              "raise /proc/sys/kernel/msgmni",
+        return nr_fail(error,
+                       "%s: there are msgmni (%lld) queues already; remove some with `ipcrm`, or "
+                       "raise /proc/sys/kernel/msgmni",
                        text, (long long)nr_os_proc_number("/proc/sys/kernel/msgmni"));
     case -ENOSYS:
-        return nr_fail(-EOPNOTSUPP, "%s: this kernel is built without System V queues; use mq:// or "
-                                    "shm://",
+        return nr_fail(-EOPNOTSUPP,
+                       "%s: this kernel is built without System V queues; use mq:// or "
+                       "shm://",
                        text);
     default:
         return nr_fail(error, "%s: %s", text, nr_error_name(error));
@@ -138,7 +146,8 @@ static int nr_sysv_settle(const struct nr_request *request, struct nr_sysv *sysv
     if (wanted > most)
         return nr_fail(-EINVAL,
                        "%s: messages of %zu bytes are asked for, and the largest here is %llu: the "
-                       "smaller one of " NR_SYSV_MSGMAX " (%lld) and the queue's msg_qbytes; split them, "
+                       "smaller one of " NR_SYSV_MSGMAX
+                       " (%lld) and the queue's msg_qbytes; split them, "
                        "or raise both",
                        request->text, wanted, (unsigned long long)most, (long long)msgmax);
     sysv->endpoint.options.message_size_max_bytes = wanted ? wanted : most;
@@ -151,9 +160,10 @@ static int nr_sysv_refuse(const struct nr_request *request)
     int result = nr_kernel_queue_refuse(request, NR_HONOURS_TYPE);
 
     if (result == 0)
-        result = nr_request_refuse(request, "capacity_messages", request->options.capacity_messages,
-                                   "the kernel counts bytes (msg_qbytes, see `ipcs -l`); leave it 0, or "
-                                   "use mq://");
+        result =
+            nr_request_refuse(request, "capacity_messages", request->options.capacity_messages,
+                              "the kernel counts bytes (msg_qbytes, see `ipcs -l`); leave it 0, or "
+                              "use mq://");
     return result;
 }
 
@@ -214,10 +224,12 @@ static int nr_sysv_unlink(const struct nr_uri *uri)
     if (result == -ENOENT || result == -EIDRM || result == -EINVAL)
         return nr_fail(-ENOENT, "there is no queue with the key 0x%x to remove", (unsigned)key);
     if (result == -EPERM || result == -EACCES)
-        return nr_fail(-EACCES, "the queue 0x%x belongs to another user, who alone (or root) may remove "
-                                "it",
+        return nr_fail(-EACCES,
+                       "the queue 0x%x belongs to another user, who alone (or root) may remove "
+                       "it",
                        (unsigned)key);
-    return result < 0 ? nr_fail(result, "the queue 0x%x: %s", (unsigned)key, nr_error_name(result)) : 0;
+    return result < 0 ? nr_fail(result, "the queue 0x%x: %s", (unsigned)key, nr_error_name(result))
+                      : 0;
 }
 
 /* -- sending ------------------------------------------------------------------------------- */
@@ -228,15 +240,18 @@ static int nr_sysv_failed(struct nr_sysv *sysv, long error)
     struct nr_os_msg_stat stat;
 
     if (error == -EINVAL && nr_os_msg_stat(sysv->id, &stat) == 0)
-        return nr_fail(-EMSGSIZE, "%s: the kernel takes no message of that size any more: " NR_SYSV_MSGMAX
-                                  " was lowered to %lld",
+        return nr_fail(-EMSGSIZE,
+                       "%s: the kernel takes no message of that size any more: " NR_SYSV_MSGMAX
+                       " was lowered to %lld",
                        uri, (long long)nr_os_proc_number(NR_SYSV_MSGMAX));
     if (error == -EIDRM || error == -EINVAL)
-        return nr_fail(-EPIPE, "%s: the queue 0x%x was removed (naru_unlink, ipcrm); open it again to make "
-                               "a new one",
+        return nr_fail(-EPIPE,
+                       "%s: the queue 0x%x was removed (naru_unlink, ipcrm); open it again to make "
+                       "a new one",
                        uri, (unsigned)sysv->key);
     if (error == -EACCES)
-        return nr_fail(-EACCES, "%s: the queue's mode was changed and does not let this user in any more",
+        return nr_fail(-EACCES,
+                       "%s: the queue's mode was changed and does not let this user in any more",
                        uri);
     return nr_fail((int)error, "%s: %s", uri, nr_error_name((int)error));
 }
@@ -268,15 +283,18 @@ static int nr_sysv_send_packet(struct nr_sysv *sysv, const struct nr_os_packet *
 }
 
 nr_flat static int nr_sysv_send(struct naru_endpoint *endpoint, const struct nr_out *out,
-                        struct nr_deadline *deadline)
+                                struct nr_deadline *deadline)
 {
-    alignas(struct nr_os_packet) char stack[sizeof(struct nr_os_packet) + NR_KERNEL_QUEUE_STACK_BYTES];
+    alignas(
+        struct nr_os_packet) char stack[sizeof(struct nr_os_packet) + NR_KERNEL_QUEUE_STACK_BYTES];
     bool fits = out->size_bytes <= NR_KERNEL_QUEUE_STACK_BYTES;
-    nr_cleanup_free void *heap = fits ? NULL : malloc(sizeof(struct nr_os_packet) + out->size_bytes);
+    nr_cleanup_free void *heap =
+        fits ? NULL : malloc(sizeof(struct nr_os_packet) + out->size_bytes);
     struct nr_os_packet *packet = fits ? (void *)stack : heap;
 
     if (out->type < 0)
-        return nr_fail(-EINVAL, "%s: the type %lld is negative; a System V type is 1 or more (0: 1)",
+        return nr_fail(-EINVAL,
+                       "%s: the type %lld is negative; a System V type is 1 or more (0: 1)",
                        endpoint->uri, (long long)out->type);
     if (!packet)
         return nr_fail(-ENOMEM, "no memory to send a message of %zu bytes", out->size_bytes);
@@ -327,8 +345,9 @@ static int nr_sysv_await(struct nr_sysv *sysv, struct nr_deadline *deadline)
     int fd = nr_watcher_fd(&sysv->watcher);
     int result = fd < 0 ? fd : nr_sysv_rewatch(sysv);
     if (result < 0)
-        return nr_fail(result, "%s: a wait here takes a thread and a descriptor, and there is none left: "
-                               "%s; raise `ulimit -u` or `ulimit -n`",
+        return nr_fail(result,
+                       "%s: a wait here takes a thread and a descriptor, and there is none left: "
+                       "%s; raise `ulimit -u` or `ulimit -n`",
                        sysv->endpoint.uri, nr_error_name(result));
     result = nr_endpoint_wait(&sysv->endpoint, fd, NR_READABLE, deadline);
     if (result < 0)
@@ -339,8 +358,8 @@ static int nr_sysv_await(struct nr_sysv *sysv, struct nr_deadline *deadline)
 /*
  * One packet of up to *size_bytes; stores its size. -E2BIG: the message is larger, and still there.
  */
-static int nr_sysv_recv_packet(struct nr_sysv *sysv, struct nr_os_packet *packet, size_t *size_bytes,
-                               struct nr_deadline *deadline)
+static int nr_sysv_recv_packet(struct nr_sysv *sysv, struct nr_os_packet *packet,
+                               size_t *size_bytes, struct nr_deadline *deadline)
 {
     struct naru_endpoint *endpoint = &sysv->endpoint;
     long type = endpoint->options.type;
@@ -355,9 +374,9 @@ static int nr_sysv_recv_packet(struct nr_sysv *sysv, struct nr_os_packet *packet
         }
         long result;
         if (nr_endpoint_blocks_directly(endpoint, deadline))
-            result = nr_endpoint_call(
-                endpoint, NR_SYS_MSGRCV,
-                (long[6]){sysv->id, (long)packet, (long)*size_bytes, type, 0});
+            result =
+                nr_endpoint_call(endpoint, NR_SYS_MSGRCV,
+                                 (long[6]){sysv->id, (long)packet, (long)*size_bytes, type, 0});
         else
             result = nr_os_msg_try_receive(sysv->id, packet, *size_bytes, type);
         if (result >= 0) {
@@ -405,10 +424,11 @@ static int nr_sysv_recv_large(struct nr_sysv *sysv, struct nr_in *in, struct nr_
 }
 
 nr_flat static int nr_sysv_recv(struct naru_endpoint *endpoint, struct nr_in *in,
-                        struct nr_deadline *deadline)
+                                struct nr_deadline *deadline)
 {
     struct nr_sysv *sysv = nr_sysv_of(endpoint);
-    alignas(struct nr_os_packet) char stack[sizeof(struct nr_os_packet) + NR_KERNEL_QUEUE_STACK_BYTES];
+    alignas(
+        struct nr_os_packet) char stack[sizeof(struct nr_os_packet) + NR_KERNEL_QUEUE_STACK_BYTES];
     struct nr_os_packet *packet = (void *)stack;
     size_t size_bytes = NR_KERNEL_QUEUE_STACK_BYTES;
 
@@ -445,8 +465,9 @@ static void nr_sysv_leave(struct naru_endpoint *endpoint)
 static int nr_sysv_descriptor(struct naru_endpoint *endpoint, unsigned *events)
 {
     if (*events == NR_WRITABLE)
-        return nr_fail(-EOPNOTSUPP, "%s: the kernel has no way to tell of room in a System V queue; send "
-                                    "with a time-out, or use mq://",
+        return nr_fail(-EOPNOTSUPP,
+                       "%s: the kernel has no way to tell of room in a System V queue; send "
+                       "with a time-out, or use mq://",
                        endpoint->uri);
     return nr_watcher_fd(&nr_sysv_of(endpoint)->watcher);
 }

@@ -12,8 +12,8 @@
 #define NR_ONE_READER                                                                              \
     "what one process reads is gone for the others; use shm:// or file:// when they come with it"
 #define NR_NO_REPLY_PATH "there is no way back to who asked; open a second channel for the replies"
-#define NR_KEEPS_ALL "it keeps every message in order, not the newest; use shm:// with a cell"
-#define NR_NOT_YET "not in this version"
+#define NR_KEEPS_ALL     "it keeps every message in order, not the newest; use shm:// with a cell"
+#define NR_NOT_YET       "not in this version"
 
 /* clang-format off */
 static const struct naru_transport_row nr_table_rows[] = {
@@ -119,9 +119,9 @@ static const struct naru_transport_row nr_table_rows[] = {
 /* clang-format on */
 
 static const struct nr_transport *const nr_table_transports[] = {
-    &nr_shm_transport,  &nr_file_transport, &nr_pipe_transport,     &nr_fifo_transport,
-    &nr_mq_transport,   &nr_sysv_transport, &nr_unix_transport,     &nr_abstract_transport,
-    &nr_tcp_transport,  &nr_signal_transport,
+    &nr_shm_transport, &nr_file_transport,   &nr_pipe_transport, &nr_fifo_transport,
+    &nr_mq_transport,  &nr_sysv_transport,   &nr_unix_transport, &nr_abstract_transport,
+    &nr_tcp_transport, &nr_signal_transport,
 };
 
 const struct nr_transport *nr_table_transport(const char *scheme)

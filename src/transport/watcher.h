@@ -46,9 +46,9 @@ struct nr_watcher {
     struct nr_lock lock;    /* of what follows; never held while waiting for the thread's end */
     struct nr_condition changed;
     struct nr_thread thread;
-    int is_armed;           /* also read without the lock */
+    int is_armed; /* also read without the lock */
     bool quits;
-    int fd;                 /* eventfd; -1 before its first use */
+    int fd; /* eventfd; -1 before its first use */
 };
 
 void nr_watcher_init(struct nr_watcher *watcher, const struct nr_watcher_work *work, void *context);

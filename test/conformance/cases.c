@@ -14,7 +14,8 @@ size_t nr_case_size(struct nr_channel *channel, struct naru_endpoint *endpoint, 
     return wanted < largest ? wanted : largest;
 }
 
-void nr_case_send(struct naru_endpoint *endpoint, size_t size_bytes, unsigned sender, unsigned index)
+void nr_case_send(struct naru_endpoint *endpoint, size_t size_bytes, unsigned sender,
+                  unsigned index)
 {
     nr_payload_fill(nr_case_room, size_bytes, sender, index);
     nr_check_ok(naru_send(endpoint, nr_case_room, size_bytes, NR_SOON));

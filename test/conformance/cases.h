@@ -25,7 +25,8 @@ extern unsigned char nr_case_room[NR_PAYLOAD_ROOM_BYTES];
 size_t nr_case_size(struct nr_channel *channel, struct naru_endpoint *endpoint, size_t wanted);
 
 /* Sends message `index` of `sender`; it must succeed within a long time. */
-void nr_case_send(struct naru_endpoint *endpoint, size_t size_bytes, unsigned sender, unsigned index);
+void nr_case_send(struct naru_endpoint *endpoint, size_t size_bytes, unsigned sender,
+                  unsigned index);
 
 /* Receives one, which must be that and whole. */
 void nr_case_expect(struct naru_endpoint *endpoint, size_t size_bytes, unsigned sender,

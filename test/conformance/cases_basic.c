@@ -26,7 +26,8 @@ static void nr_basic_one(struct nr_channel *channel)
     nr_check(message.flags == 0 && message.lost == 0, "flags %u, lost %lu", message.flags,
              (unsigned long)message.lost);
     if (message.known & NARU_KNOWS_SENDER_PID)
-        nr_check(message.sender_pid == pid, "from process %d, not %d", message.sender_pid, (int)pid);
+        nr_check(message.sender_pid == pid, "from process %d, not %d", message.sender_pid,
+                 (int)pid);
     nr_kit_join(pid);
 }
 
@@ -54,7 +55,8 @@ static void nr_basic_send_sizes(struct nr_channel *channel, struct naru_endpoint
     for (unsigned i = 0; i < NR_BASIC_SIZES; i++) {
         size_t size_bytes = nr_basic_sizes[i];
         if (size_bytes > largest)
-            nr_check_fails(naru_send(endpoint, nr_case_room, size_bytes, NR_SOON), -EMSGSIZE, "bytes");
+            nr_check_fails(naru_send(endpoint, nr_case_room, size_bytes, NR_SOON), -EMSGSIZE,
+                           "bytes");
         else if ((channel->row->has & NR_EIGHT) && size_bytes != 8)
             nr_check_fails(naru_send(endpoint, nr_case_room, size_bytes, NR_SOON), -EMSGSIZE,
                            "exactly 8");
@@ -76,7 +78,8 @@ static void nr_basic_all_sizes(struct nr_channel *channel)
     pid_t pid = nr_channel_spawn(channel, NARU_SENDER, nr_basic_send_sizes, 100);
 
     for (unsigned i = 0; i < NR_BASIC_SIZES; i++) {
-        bool goes = channel->row->has & NR_EIGHT ? nr_basic_sizes[i] == 8 : nr_basic_sizes[i] <= largest;
+        bool goes =
+            channel->row->has & NR_EIGHT ? nr_basic_sizes[i] == 8 : nr_basic_sizes[i] <= largest;
         if (goes)
             nr_case_expect(receiver, nr_basic_sizes[i], 7, i);
     }
@@ -197,7 +200,8 @@ static void nr_basic_batches(struct nr_channel *channel)
         messages[i].size_bytes = 8;
     }
     for (int sent = 0; sent < 5;)
-        sent += (int)nr_check_ok(naru_send_many(sender, messages + sent, (size_t)(5 - sent), NR_SOON));
+        sent +=
+            (int)nr_check_ok(naru_send_many(sender, messages + sent, (size_t)(5 - sent), NR_SOON));
     nr_basic_batch_expect(receiver, 5);
     messages[2].size_bytes = stat.message_size_max_bytes + 1;
     nr_check(naru_send_many(sender, messages, 5, NR_SOON) == 2, "two fit");
@@ -265,9 +269,13 @@ const struct nr_case nr_basic_cases[] = {
     {.name = "messages in parts", .body = nr_basic_vectors},
     {.name = "types", .body = nr_basic_types, .needs = NR_TYPES | NR_BUFFERS},
     {.name = "batches", .body = nr_basic_batches, .needs = NR_BUFFERS},
-    {.name = "a batch with one too large for its room", .body = nr_basic_batch_too_small,
-     .needs = NR_BUFFERS, .lacks = NR_EIGHT},
-    {.name = "too little room keeps the message", .body = nr_basic_small_room, .needs = NR_BUFFERS,
+    {.name = "a batch with one too large for its room",
+     .body = nr_basic_batch_too_small,
+     .needs = NR_BUFFERS,
+     .lacks = NR_EIGHT},
+    {.name = "too little room keeps the message",
+     .body = nr_basic_small_room,
+     .needs = NR_BUFFERS,
      .lacks = NR_EIGHT},
     {0},
 };

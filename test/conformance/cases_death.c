@@ -204,7 +204,8 @@ static void nr_death_receiver_killed_when_full(struct nr_channel *channel)
 
 /* -- the end, and death, told to the receiver ---------------------------------------------- */
 
-static void nr_death_send_ten(struct nr_channel *channel, struct naru_endpoint *endpoint, int number)
+static void nr_death_send_ten(struct nr_channel *channel, struct naru_endpoint *endpoint,
+                              int number)
 {
     for (unsigned i = 0; i < 10; i++)
         nr_case_send(endpoint, nr_case_size(channel, endpoint, 500 * i + 8), (unsigned)number, i);
@@ -246,9 +247,9 @@ static void nr_death_end(struct nr_channel *channel)
             nr_case_expect_end(channel, receiver);
             return;
         }
-        nr_check_fails(naru_recv(receiver, nr_case_room, sizeof nr_case_room, NULL,
-                                 20 * NARU_MILLISECOND),
-                       -ETIMEDOUT, "time-out");
+        nr_check_fails(
+            naru_recv(receiver, nr_case_room, sizeof nr_case_room, NULL, 20 * NARU_MILLISECOND),
+            -ETIMEDOUT, "time-out");
     }
 }
 
@@ -270,9 +271,9 @@ static void nr_death_died(struct nr_channel *channel)
                        -EOWNERDEAD, "died");
         if (!(channel->row->has & NR_NAMED))
             return;
-        nr_check_fails(naru_recv(receiver, nr_case_room, sizeof nr_case_room, NULL,
-                                 20 * NARU_MILLISECOND),
-                       -ETIMEDOUT, "time-out");
+        nr_check_fails(
+            naru_recv(receiver, nr_case_room, sizeof nr_case_room, NULL, 20 * NARU_MILLISECOND),
+            -ETIMEDOUT, "time-out");
     }
 }
 
@@ -417,18 +418,25 @@ static void nr_death_restart(struct nr_channel *channel)
 }
 
 const struct nr_case nr_death_cases[] = {
-    {.name = "a sender is killed, the others go on", .body = nr_death_sender_killed,
-     .needs = NR_MANY_SENDERS | NR_BUFFERS, .seconds = 30},
-    {.name = "the only sender is killed", .body = nr_death_only_sender_killed,
-     .needs = NR_BUFFERS, .seconds = 30},
+    {.name = "a sender is killed, the others go on",
+     .body = nr_death_sender_killed,
+     .needs = NR_MANY_SENDERS | NR_BUFFERS,
+     .seconds = 30},
+    {.name = "the only sender is killed",
+     .body = nr_death_only_sender_killed,
+     .needs = NR_BUFFERS,
+     .seconds = 30},
     {.name = "a receiver is killed", .body = nr_death_receiver_killed, .needs = NR_BUFFERS},
-    {.name = "a receiver is killed while a sender waits", .body = nr_death_receiver_killed_when_full,
+    {.name = "a receiver is killed while a sender waits",
+     .body = nr_death_receiver_killed_when_full,
      .needs = NR_BUFFERS | NR_FILLS | NR_TELLS_SENDER},
     {.name = "the end is told when all was received", .body = nr_death_end, .needs = NR_ENDS},
     {.name = "death is told when all was received", .body = nr_death_died, .needs = NR_DIES},
     {.name = "death is told to who waits", .body = nr_death_died_silently, .needs = NR_DIES},
     {.name = "a forked child's copy", .body = nr_death_forked_copy, .needs = NR_BUFFERS},
-    {.name = "starting again after all were killed", .body = nr_death_restart,
-     .needs = NR_NAMED | NR_BUFFERS, .seconds = 20},
+    {.name = "starting again after all were killed",
+     .body = nr_death_restart,
+     .needs = NR_NAMED | NR_BUFFERS,
+     .seconds = 20},
     {0},
 };

@@ -19,7 +19,8 @@ static void nr_hold_loans(struct nr_channel *channel)
                  "a loan of %zu bytes at %p", loan.size_bytes, loan.data);
         nr_payload_fill(loan.data, size_bytes, 1, i);
         if (channel->row->has & NR_ONE_IN_HAND) {
-            nr_check_fails(naru_loan(sender, size_bytes, &other, NR_SOON), -EBUSY, "one loan|cancel");
+            nr_check_fails(naru_loan(sender, size_bytes, &other, NR_SOON), -EBUSY,
+                           "one loan|cancel");
             nr_check_fails(naru_send(sender, "other", 5, NR_SOON), -EBUSY, "one loan|cancel");
         } else {
             nr_check_ok(naru_loan(sender, size_bytes, &other, NR_SOON));
@@ -58,7 +59,8 @@ static void nr_hold_misuse_loan(struct nr_channel *channel)
     nr_channel_open_both(channel);
     struct naru_endpoint *sender = channel->end[NR_SENDER_END];
     struct naru_stat stat = {.size_bytes = sizeof stat};
-    struct naru_message loan, foreign = {.data = nr_case_room, .size_bytes = 8, .capacity_bytes = 8};
+    struct naru_message loan,
+        foreign = {.data = nr_case_room, .size_bytes = 8, .capacity_bytes = 8};
 
     nr_check_ok(naru_stat(sender, &stat));
     nr_check_fails(naru_loan(sender, stat.message_size_max_bytes + 1, &loan, NR_SOON), -EMSGSIZE,
@@ -134,7 +136,8 @@ static void nr_hold_takes(struct nr_channel *channel)
         if (!(channel->row->has & NR_ONE_IN_HAND))
             continue;
         nr_check_fails(naru_take(receiver, &second, 0), -EBUSY, "one message|acknowledge");
-        nr_check_fails(naru_recv(receiver, nr_case_room, 8, NULL, 0), -EBUSY, "one message|acknowledge");
+        nr_check_fails(naru_recv(receiver, nr_case_room, 8, NULL, 0), -EBUSY,
+                       "one message|acknowledge");
         nr_check(nr_payload_is_whole(held[i].data, size_bytes, 1, i), "message %u", i);
         nr_check_ok(naru_ack(receiver, &held[i]));
     }
@@ -238,17 +241,23 @@ static void nr_hold_gives_back(struct nr_channel *channel)
 
 const struct nr_case nr_hold_cases[] = {
     {.name = "loan, commit, cancel", .body = nr_hold_loans, .needs = NR_BUFFERS},
-    {.name = "a loan that became shorter", .body = nr_hold_shorter, .needs = NR_BUFFERS,
+    {.name = "a loan that became shorter",
+     .body = nr_hold_shorter,
+     .needs = NR_BUFFERS,
      .lacks = NR_EIGHT},
     {.name = "misuse of a loan", .body = nr_hold_misuse_loan, .needs = NR_BUFFERS},
-    {.name = "a loan when its endpoint closes", .body = nr_hold_loan_and_close,
+    {.name = "a loan when its endpoint closes",
+     .body = nr_hold_loan_and_close,
      .needs = NR_BUFFERS},
-    {.name = "a commit that finds no room", .body = nr_hold_commit_when_full,
-     .needs = NR_BUFFERS | NR_FILLS, .lacks = NR_ONE_IN_HAND},
+    {.name = "a commit that finds no room",
+     .body = nr_hold_commit_when_full,
+     .needs = NR_BUFFERS | NR_FILLS,
+     .lacks = NR_ONE_IN_HAND},
     {.name = "take and ack", .body = nr_hold_takes, .needs = NR_BUFFERS},
     {.name = "take and requeue", .body = nr_hold_requeues, .needs = NR_BUFFERS},
     {.name = "misuse of a take", .body = nr_hold_misuse_take, .needs = NR_BUFFERS},
-    {.name = "what a receiver held comes again", .body = nr_hold_gives_back,
+    {.name = "what a receiver held comes again",
+     .body = nr_hold_gives_back,
      .needs = NR_GIVES_BACK},
     {0},
 };

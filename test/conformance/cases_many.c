@@ -7,7 +7,8 @@
 
 enum { NR_MANY_SENDERS_COUNT = 4, NR_MANY_MESSAGES = 300, NR_MANY_THREADS = 3, NR_MANY_EACH = 150 };
 
-static size_t nr_many_size(struct nr_channel *channel, struct naru_endpoint *endpoint, unsigned index)
+static size_t nr_many_size(struct nr_channel *channel, struct naru_endpoint *endpoint,
+                           unsigned index)
 {
     static const size_t sizes[] = {8, 100, 3000, 5000, 20000, 64};
 
@@ -66,7 +67,8 @@ static void nr_many_receive(struct nr_channel *channel, struct naru_endpoint *en
         }
         nr_check_ok(result);
         nr_check(nr_payload_read(nr_case_room, size_bytes, &stamp), "not whole");
-        nr_check(nr_kit_add(&shared->seen[stamp.index], 1) == 1, "message %u came twice", stamp.index);
+        nr_check(nr_kit_add(&shared->seen[stamp.index], 1) == 1, "message %u came twice",
+                 stamp.index);
         nr_kit_add(&shared->count[number], 1);
         nr_kit_add(&shared->done, 1);
     }
@@ -145,8 +147,8 @@ static void *nr_many_thread_receive(void *argument)
     while (nr_kit_get(&shared->done) < NR_MANY_THREADS * NR_MANY_EACH) {
         struct nr_payload_stamp stamp;
         size_t size_bytes;
-        int result = naru_recv(thread->endpoint, room, sizeof room, &size_bytes,
-                               20 * NARU_MILLISECOND);
+        int result =
+            naru_recv(thread->endpoint, room, sizeof room, &size_bytes, 20 * NARU_MILLISECOND);
         nr_check(nr_kit_now_ns() < end, "%d came only", nr_kit_get(&shared->done));
         if (result == -ETIMEDOUT || result == -EPIPE)
             continue;
@@ -203,12 +205,18 @@ static void nr_many_threads(struct nr_channel *channel)
 }
 
 const struct nr_case nr_many_cases[] = {
-    {.name = "4 senders with 300 messages each", .body = nr_many_senders, .needs = NR_MANY_SENDERS,
+    {.name = "4 senders with 300 messages each",
+     .body = nr_many_senders,
+     .needs = NR_MANY_SENDERS,
      .seconds = 20},
     {.name = "3 receivers", .body = nr_many_receivers, .needs = NR_MANY_RECEIVERS, .seconds = 20},
-    {.name = "3 receivers are dealt to", .body = nr_many_dealt, .needs = NR_CREATES_FIRST,
+    {.name = "3 receivers are dealt to",
+     .body = nr_many_dealt,
+     .needs = NR_CREATES_FIRST,
      .seconds = 20},
-    {.name = "several threads on one endpoint", .body = nr_many_threads, .lacks = NR_ONE_TO_ONE,
+    {.name = "several threads on one endpoint",
+     .body = nr_many_threads,
+     .lacks = NR_ONE_TO_ONE,
      .seconds = 20},
     {0},
 };

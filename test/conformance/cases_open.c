@@ -31,7 +31,8 @@ static void nr_open_wrong_role(struct nr_channel *channel)
     nr_check_fails(naru_loan(receiver, 8, &message, 0), -EBADF, "opened as receiver");
     nr_check_fails(naru_commit(receiver, &message), -EBADF, "opened as receiver");
     nr_check_fails(naru_cancel(receiver, &message), -EBADF, "opened as receiver");
-    nr_check_fails(naru_recv(sender, nr_case_room, 8, NULL, 0), -EBADF, "opened as sender|receiver");
+    nr_check_fails(naru_recv(sender, nr_case_room, 8, NULL, 0), -EBADF,
+                   "opened as sender|receiver");
     nr_check_fails(naru_recv_many(sender, &message, 1, 0), -EBADF, "opened as sender");
     nr_check_fails(naru_recv_fds(sender, nr_case_room, 8, NULL, &fd, &fds_count, 0), -EBADF,
                    "opened as sender");
@@ -45,12 +46,12 @@ static void nr_open_not_both(struct nr_channel *channel)
 {
     struct naru_endpoint *endpoint = NULL;
 
-    nr_check_fails(naru_open(&endpoint, channel->uri, NARU_BOTH, &channel->options), channel->row->has & NR_ONE_TO_ONE ? -EINVAL : -EOPNOTSUPP,
-                   "receive");
-    nr_check_fails(naru_open(&endpoint, channel->uri, (enum naru_role)7, &channel->options), -EINVAL,
-                   "role");
-    nr_check_fails(naru_open(&endpoint, channel->uri, (enum naru_role)0, &channel->options), -EINVAL,
-                   "role");
+    nr_check_fails(naru_open(&endpoint, channel->uri, NARU_BOTH, &channel->options),
+                   channel->row->has & NR_ONE_TO_ONE ? -EINVAL : -EOPNOTSUPP, "receive");
+    nr_check_fails(naru_open(&endpoint, channel->uri, (enum naru_role)7, &channel->options),
+                   -EINVAL, "role");
+    nr_check_fails(naru_open(&endpoint, channel->uri, (enum naru_role)0, &channel->options),
+                   -EINVAL, "role");
     nr_check(!endpoint, "it gave an endpoint");
 }
 
@@ -133,7 +134,8 @@ static void nr_open_pair_both_ways(struct nr_channel *channel)
 
 /* -- names --------------------------------------------------------------------------------- */
 
-static struct naru_options nr_open_options(const struct nr_channel *channel, enum naru_create create)
+static struct naru_options nr_open_options(const struct nr_channel *channel,
+                                           enum naru_create create)
 {
     struct naru_options options = channel->options;
 
@@ -175,9 +177,9 @@ static void nr_open_unlink(struct nr_channel *channel)
     nr_check_fails(nr_channel_try(channel, NARU_RECEIVER, &attach, &endpoint), -ENOENT, "");
     nr_check_fails(naru_unlink(channel->uri), -ENOENT, "");
     if (channel->row->has & NR_GONE_WITH_NAME) /* the kernel's rule: the text must say it */
-        {
-        nr_check_fails(naru_recv(channel->end[NR_RECEIVER_END], nr_case_room, 64, NULL, 0),
-                              -EPIPE, "removed");
+    {
+        nr_check_fails(naru_recv(channel->end[NR_RECEIVER_END], nr_case_room, 64, NULL, 0), -EPIPE,
+                       "removed");
         return;
     }
     nr_case_expect(channel->end[NR_RECEIVER_END], size_bytes, 1, 0);
@@ -448,12 +450,14 @@ static void nr_open_figures(struct nr_channel *channel)
     if (stat.known & NARU_STAT_QUEUED)
         nr_check(stat.queued_messages == 3, "%lu queued", (unsigned long)stat.queued_messages);
     if (stat.known & NARU_STAT_QUEUED_BYTES)
-        nr_check(stat.queued_bytes >= 3 * size_bytes, "%lu bytes", (unsigned long)stat.queued_bytes);
+        nr_check(stat.queued_bytes >= 3 * size_bytes, "%lu bytes",
+                 (unsigned long)stat.queued_bytes);
     for (unsigned i = 0; i < 3; i++)
         nr_case_expect(receiver, size_bytes, 1, i);
     nr_case_expect_nothing(receiver);
     stat = nr_open_stat(receiver);
-    nr_check(stat.received_messages == 3 && stat.received_bytes == 3 * size_bytes && !stat.lost_messages,
+    nr_check(stat.received_messages == 3 && stat.received_bytes == 3 * size_bytes &&
+                 !stat.lost_messages,
              "%lu received, %lu bytes", (unsigned long)stat.received_messages,
              (unsigned long)stat.received_bytes);
     if (stat.known & NARU_STAT_QUEUED)
@@ -512,7 +516,8 @@ static void nr_open_fds(struct nr_channel *channel)
     nr_payload_fill(nr_case_room, 5000, 1, 1);
     nr_check_ok(naru_send_fds(sender, nr_case_room, 5000, pipe_fds, 2, NR_SOON));
     nr_check(naru_recv_fds(receiver, nr_case_room, sizeof nr_case_room, &size_bytes, got, &count,
-                           NR_SOON) == 0 && count == 2,
+                           NR_SOON) == 0 &&
+                 count == 2,
              "%zu descriptors: %s", count, naru_error_text());
     nr_check(size_bytes == 5000 && nr_payload_is_whole(nr_case_room, 5000, 1, 1), "damaged");
     nr_check(fcntl(got[0], F_GETFD) == FD_CLOEXEC && fcntl(got[1], F_GETFD) == FD_CLOEXEC,
@@ -523,7 +528,8 @@ static void nr_open_fds(struct nr_channel *channel)
     close(got[1]);
     nr_check_ok(naru_send_fds(sender, nr_case_room, 8, pipe_fds, 2, NR_SOON));
     count = 1;
-    nr_check(naru_recv_fds(receiver, nr_case_room, 64, NULL, got, &count, NR_SOON) == 1 && count == 1,
+    nr_check(naru_recv_fds(receiver, nr_case_room, 64, NULL, got, &count, NR_SOON) == 1 &&
+                 count == 1,
              "what does not fit is not told: %zu", count);
     close(got[0]);
     int before = nr_kit_fds(); /* a receive that does not want them closes them */
@@ -544,14 +550,17 @@ static void nr_open_no_fds(struct nr_channel *channel)
 
     nr_check_fails(naru_send_fds(channel->end[NR_SENDER_END], nr_case_room, 8, &fd, 1, 0),
                    -EOPNOTSUPP, "unix://");
-    nr_check_fails(naru_recv_fds(channel->end[NR_RECEIVER_END], nr_case_room, 8, NULL, &fd, &count, 0),
-                   -EOPNOTSUPP, "unix://");
+    nr_check_fails(
+        naru_recv_fds(channel->end[NR_RECEIVER_END], nr_case_room, 8, NULL, &fd, &count, 0),
+        -EOPNOTSUPP, "unix://");
 }
 
 const struct nr_case nr_open_cases[] = {
     {.name = "the wrong role", .body = nr_open_wrong_role, .lacks = NR_PAIR},
     {.name = "both roles are refused", .body = nr_open_not_both, .lacks = NR_PAIR | NR_BOTH},
-    {.name = "both roles", .body = nr_open_both, .needs = NR_BOTH | NR_BUFFERS,
+    {.name = "both roles",
+     .body = nr_open_both,
+     .needs = NR_BOTH | NR_BUFFERS,
      .lacks = NR_CREATES_FIRST | NR_ONE_RECEIVER},
     {.name = "a second receiver", .body = nr_open_second_receiver, .needs = NR_ONE_RECEIVER},
     {.name = "a pair, or why not", .body = nr_open_pair, .lacks = NR_PAIR},
@@ -563,7 +572,8 @@ const struct nr_case nr_open_cases[] = {
     {.name = "no permission", .body = nr_open_forbidden, .needs = NR_FORBIDS},
     {.name = "another size than there is", .body = nr_open_other_size, .needs = NR_SIZES},
     {.name = "options are kept or refused", .body = nr_open_options_kept_or_refused},
-    {.name = "the contract to fail when full", .body = nr_open_fail_when_full,
+    {.name = "the contract to fail when full",
+     .body = nr_open_fail_when_full,
      .needs = NR_BUFFERS | NR_FILLS},
     {.name = "too few descriptors", .body = nr_open_few_fds},
     {.name = "figures", .body = nr_open_figures, .needs = NR_BUFFERS},

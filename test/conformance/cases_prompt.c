@@ -62,7 +62,8 @@ static void nr_prompt_receiver(struct nr_channel *channel)
 }
 
 /* Takes everything, each time after a while, and notes when it began to. */
-static void nr_prompt_make_room(struct nr_channel *channel, struct naru_endpoint *endpoint, int number)
+static void nr_prompt_make_room(struct nr_channel *channel, struct naru_endpoint *endpoint,
+                                int number)
 {
     int64_t *made_room_ns = (int64_t *)channel->shared->sum;
 
@@ -70,7 +71,8 @@ static void nr_prompt_make_room(struct nr_channel *channel, struct naru_endpoint
         nr_kit_await(&channel->shared->go, i);
         nr_kit_sleep_ms(NR_PROMPT_IDLE_MS);
         nr_kit_set(made_room_ns, nr_kit_now_ns());
-        while (naru_recv(endpoint, nr_case_room, sizeof nr_case_room, NULL, 20 * NARU_MILLISECOND) == 0)
+        while (naru_recv(endpoint, nr_case_room, sizeof nr_case_room, NULL,
+                         20 * NARU_MILLISECOND) == 0)
             ;
         nr_kit_set(&channel->shared->done, i);
     }
@@ -100,7 +102,8 @@ static void nr_prompt_sender(struct nr_channel *channel)
 
 const struct nr_case nr_prompt_cases[] = {
     {.name = "a receiver that waits is woken at once", .body = nr_prompt_receiver},
-    {.name = "a sender that waits is woken at once", .body = nr_prompt_sender,
+    {.name = "a sender that waits is woken at once",
+     .body = nr_prompt_sender,
      .needs = NR_BUFFERS | NR_FILLS},
     {0},
 };

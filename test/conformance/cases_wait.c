@@ -17,8 +17,8 @@ static void nr_wait_check_time(int64_t begin_ns, int milliseconds)
 {
     int64_t took_ns = nr_kit_now_ns() - begin_ns;
 
-    nr_check(took_ns >= milliseconds * NARU_MILLISECOND, "over after %.3f ms of %d", (double)took_ns / 1e6,
-             milliseconds);
+    nr_check(took_ns >= milliseconds * NARU_MILLISECOND, "over after %.3f ms of %d",
+             (double)took_ns / 1e6, milliseconds);
     nr_check(took_ns < (milliseconds + 2000) * NARU_MILLISECOND * nr_kit_slowness(),
              "over after %.3f ms only", (double)took_ns / 1e6);
 }
@@ -27,9 +27,9 @@ static void nr_wait_expect_time_out(struct naru_endpoint *receiver)
 {
     int64_t begin = nr_kit_now_ns();
 
-    nr_check_fails(naru_recv(receiver, nr_case_room, sizeof nr_case_room, NULL,
-                             NR_WAIT_MS * NARU_MILLISECOND),
-                   -ETIMEDOUT, "time-out");
+    nr_check_fails(
+        naru_recv(receiver, nr_case_room, sizeof nr_case_room, NULL, NR_WAIT_MS * NARU_MILLISECOND),
+        -ETIMEDOUT, "time-out");
     nr_wait_check_time(begin, NR_WAIT_MS);
 }
 
@@ -96,7 +96,8 @@ static void nr_wait_send_impatiently(struct nr_channel *channel, struct naru_end
         nr_payload_fill(nr_case_room, size_bytes, 1, i);
         int result = -EAGAIN;
         while (result == -ETIMEDOUT || result == -EAGAIN)
-            result = naru_send(endpoint, nr_case_room, size_bytes, i % 2 ? 2 * NARU_MILLISECOND : 0);
+            result =
+                naru_send(endpoint, nr_case_room, size_bytes, i % 2 ? 2 * NARU_MILLISECOND : 0);
         nr_check_ok(result);
     }
 }
@@ -283,8 +284,7 @@ static void nr_wait_storm(struct nr_channel *channel)
         size_t got_bytes, size_bytes = nr_wait_storm_size(channel, receiver, i);
         nr_check_ok(naru_recv(receiver, nr_case_room, sizeof nr_case_room, &got_bytes,
                               i % 3 ? NARU_FOREVER : NR_SOON));
-        nr_check(got_bytes == size_bytes &&
-                     nr_payload_is_whole(nr_case_room, size_bytes, 1, i),
+        nr_check(got_bytes == size_bytes && nr_payload_is_whole(nr_case_room, size_bytes, 1, i),
                  "message %u has %zu bytes, not %zu, or is damaged", i, got_bytes, size_bytes);
     }
     nr_kit_join(pid);
@@ -417,7 +417,8 @@ static void nr_wait_send_fd(struct nr_channel *channel)
         }
         for (unsigned i = 0; i < sent; i++) {
             size_t got_bytes;
-            nr_check_ok(naru_recv(receiver, nr_case_room, sizeof nr_case_room, &got_bytes, NR_SOON));
+            nr_check_ok(
+                naru_recv(receiver, nr_case_room, sizeof nr_case_room, &got_bytes, NR_SOON));
             nr_check(got_bytes == size_bytes, "%zu bytes", got_bytes);
         }
         nr_check(naru_send_fd(sender) == fd, "another number");
@@ -432,19 +433,26 @@ static void nr_wait_no_send_fd(struct nr_channel *channel)
 
 const struct nr_case nr_wait_cases[] = {
     {.name = "time-outs when nothing is there", .body = nr_wait_nothing_there},
-    {.name = "full: nothing lost, nothing twice", .body = nr_wait_full,
-     .needs = NR_BUFFERS | NR_FILLS, .seconds = 20},
-    {.name = "an impatient sender and a slow receiver", .body = nr_wait_slow_receiver,
-     .needs = NR_BUFFERS, .seconds = 20},
+    {.name = "full: nothing lost, nothing twice",
+     .body = nr_wait_full,
+     .needs = NR_BUFFERS | NR_FILLS,
+     .seconds = 20},
+    {.name = "an impatient sender and a slow receiver",
+     .body = nr_wait_slow_receiver,
+     .needs = NR_BUFFERS,
+     .seconds = 20},
     {.name = "naru_interrupt ends a receive", .body = nr_wait_interrupt_recv, .needs = NR_BUFFERS},
-    {.name = "naru_interrupt ends a send", .body = nr_wait_interrupt_send,
+    {.name = "naru_interrupt ends a send",
+     .body = nr_wait_interrupt_send,
      .needs = NR_BUFFERS | NR_FILLS},
     {.name = "naru_interrupt from another thread", .body = nr_wait_interrupt_thread},
     {.name = "a storm of signals", .body = nr_wait_storm, .seconds = 20},
     {.name = "a time-out in a storm of signals", .body = nr_wait_storm_time_out},
     {.name = "the descriptor", .body = nr_wait_fd},
-    {.name = "the descriptor for sending", .body = nr_wait_send_fd,
-     .needs = NR_SEND_FD | NR_BUFFERS | NR_FILLS, .seconds = 20},
+    {.name = "the descriptor for sending",
+     .body = nr_wait_send_fd,
+     .needs = NR_SEND_FD | NR_BUFFERS | NR_FILLS,
+     .seconds = 20},
     {.name = "no descriptor for sending", .body = nr_wait_no_send_fd, .lacks = NR_SEND_FD},
     {0},
 };

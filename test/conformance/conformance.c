@@ -71,8 +71,9 @@ static void nr_conformance_table(void **state)
                      row->can_be_both == expected->can_be_both,
                  "%s: supported %d, can_pair %d, can_be_both %d", row->scheme, row->supported,
                  row->can_pair, row->can_be_both);
-        const char *const texts[] = {row->technique, row->example,  row->receivers, row->sender_killed,
-                                     row->receiver_killed, row->descriptor, row->largest, row->note};
+        const char *const texts[] = {
+            row->technique,       row->example,    row->receivers, row->sender_killed,
+            row->receiver_killed, row->descriptor, row->largest,   row->note};
         for (int t = 0; t < 8; t++)
             nr_check(texts[t] && (texts[t][0] || t == 7), "%s: text %d is empty", row->scheme, t);
         for (int p = 0; p < 3; p++) {
@@ -126,8 +127,8 @@ struct nr_test {
 };
 
 static const struct nr_case *const nr_conformance_cases[] = {
-    nr_basic_cases, nr_wait_cases, nr_hold_cases, nr_many_cases, nr_death_cases, nr_open_cases,
-    nr_prompt_cases,
+    nr_basic_cases, nr_wait_cases, nr_hold_cases,   nr_many_cases,
+    nr_death_cases, nr_open_cases, nr_prompt_cases,
 };
 
 static void nr_conformance_body(void *argument)
@@ -147,7 +148,8 @@ static void nr_conformance_run(void **state)
 {
     struct nr_test *test = *state;
 
-    int result = nr_kit_run(nr_conformance_body, test, test->what->seconds ? test->what->seconds : 10);
+    int result =
+        nr_kit_run(nr_conformance_body, test, test->what->seconds ? test->what->seconds : 10);
     nr_rows_remove_names();
     if (result == 77)
         skip();

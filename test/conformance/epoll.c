@@ -76,7 +76,8 @@ static void nr_epoll_begin_life(struct nr_epoll_line *line)
 static void nr_epoll_open(void)
 {
     nr_epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    for (int i = 0; i < NR_EPOLL_CHANNELS; i++) { /* before the first thread: signals are blocked here */
+    for (int i = 0; i < NR_EPOLL_CHANNELS;
+         i++) { /* before the first thread: signals are blocked here */
         struct nr_epoll_line *line = &nr_epoll_lines[i];
         nr_channel_init(&line->channel, nr_epoll_row(nr_epoll_rows[i]));
         line->committed = nr_kit_shared(NR_EPOLL_LIVES * sizeof *line->committed);
@@ -108,8 +109,10 @@ static bool nr_epoll_receive(struct nr_epoll_line *line)
 
     if (result == -EAGAIN)
         return false;
-    if (result == -EBUSY && strcmp(name, "shm") == 0) { /* a sender lost the processor, or is being killed, in */
-        nr_check_fails(result, -EBUSY, "in the middle"); /* its few instructions; the descriptor stays readable */
+    if (result == -EBUSY &&
+        strcmp(name, "shm") == 0) { /* a sender lost the processor, or is being killed, in */
+        nr_check_fails(result, -EBUSY,
+                       "in the middle"); /* its few instructions; the descriptor stays readable */
         return false;
     }
     if (result == -EOWNERDEAD || result == -EPIPE) {
@@ -121,8 +124,9 @@ static bool nr_epoll_receive(struct nr_epoll_line *line)
              name, size_bytes);
     nr_check(stamp.sender <= line->life, "%s: from life %u, and it is now %u", name, stamp.sender,
              line->life);
-    nr_check(stamp.index == line->received[stamp.sender], "%s: number %u of life %u, and %u was next",
-             name, stamp.index, stamp.sender, line->received[stamp.sender]);
+    nr_check(stamp.index == line->received[stamp.sender],
+             "%s: number %u of life %u, and %u was next", name, stamp.index, stamp.sender,
+             line->received[stamp.sender]);
     line->received[stamp.sender]++;
     return true;
 }
@@ -153,7 +157,8 @@ static void nr_epoll_drain(void)
     }
     for (int i = 0; i < NR_EPOLL_CHANNELS; i++) {
         unsigned before = nr_epoll_lines[i].deaths;
-        bool is_message = nr_epoll_receive(&nr_epoll_lines[i]) && nr_epoll_lines[i].deaths == before;
+        bool is_message =
+            nr_epoll_receive(&nr_epoll_lines[i]) && nr_epoll_lines[i].deaths == before;
         nr_check(!is_message, "%s: a message was there, and its descriptor was silent",
                  nr_epoll_rows[i]);
         nr_check(naru_fd(nr_epoll_lines[i].receiver) == nr_epoll_lines[i].fd, "%s: another number",
@@ -218,13 +223,15 @@ static void nr_epoll_idle_body(void *argument)
     nr_epoll_open();
     for (int i = 0; i < NR_EPOLL_CHANNELS; i++)
         nr_case_expect_nothing(nr_epoll_lines[i].receiver);
-    while (epoll_wait(nr_epoll_fd, &event, 1, 20) > 0) /* readable for nothing, a few times at most */
+    while (epoll_wait(nr_epoll_fd, &event, 1, 20) >
+           0) /* readable for nothing, a few times at most */
         nr_case_expect_nothing(nr_epoll_lines[event.data.u32].receiver);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
     nr_check(epoll_wait(nr_epoll_fd, &event, 1, 400) == 0, "%s is readable, and nobody sends",
              nr_epoll_rows[event.data.u32 % NR_EPOLL_CHANNELS]);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
-    double used_ms = (double)(end.tv_sec - begin.tv_sec) * 1e3 + (double)(end.tv_nsec - begin.tv_nsec) / 1e6;
+    double used_ms =
+        (double)(end.tv_sec - begin.tv_sec) * 1e3 + (double)(end.tv_nsec - begin.tv_nsec) / 1e6;
     nr_check(used_ms < 20 * nr_kit_slowness(), "%.1f ms of processor time in 400 ms", used_ms);
     nr_epoll_close();
 }

@@ -84,76 +84,125 @@ static void nr_rows_name_process(struct nr_channel *channel)
 
 enum {
     NR_MIB = 1 << 20,
-    NR_ROWS_PIPE = NR_BUFFERS | NR_FILLS | NR_TELLS_SENDER | NR_SEND_FD | NR_TYPES | NR_ENDS | NR_DIES,
+    NR_ROWS_PIPE =
+        NR_BUFFERS | NR_FILLS | NR_TELLS_SENDER | NR_SEND_FD | NR_TYPES | NR_ENDS | NR_DIES,
     NR_ROWS_FIFO = NR_MANY_SENDERS | NR_MANY_RECEIVERS | NR_SEVERAL_FRAGMENTS,
     NR_ROWS_QUEUE = NR_BUFFERS | NR_FILLS | NR_TYPES | NR_LASTS | NR_SENDER_FIRST | NR_OBJECT |
                     NR_NAMED | NR_BOTH | NR_MANY_SENDERS | NR_MANY_RECEIVERS,
-    NR_ROWS_SOCKET = NR_BUFFERS | NR_FILLS | NR_TELLS_SENDER | NR_SEND_FD | NR_TYPES | NR_ENDS | NR_DIES,
+    NR_ROWS_SOCKET =
+        NR_BUFFERS | NR_FILLS | NR_TELLS_SENDER | NR_SEND_FD | NR_TYPES | NR_ENDS | NR_DIES,
     NR_ROWS_LISTEN = NR_NAMED | NR_MANY_SENDERS | NR_SENDER_FIRST | NR_BOTH | NR_CREATES_FIRST,
 };
 
+/* clang-format off: a row is easier to read in a few lines */
 const struct nr_row nr_rows[] = {
-    {.name = "pipe", .scheme = "pipe", .has = NR_ROWS_PIPE | NR_PAIR, .large_bytes = NR_MIB,
+    {.name = "pipe",
+     .scheme = "pipe",
+     .has = NR_ROWS_PIPE | NR_PAIR,
+     .large_bytes = NR_MIB,
      .name_it = nr_rows_name_pair},
-    {.name = "pipe inherited", .scheme = "pipe", .has = NR_ROWS_PIPE | NR_ROWS_FIFO,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_pipe},
-    {.name = "fifo", .scheme = "fifo",
+    {.name = "pipe inherited",
+     .scheme = "pipe",
+     .has = NR_ROWS_PIPE | NR_ROWS_FIFO,
+     .large_bytes = NR_MIB,
+     .name_it = nr_rows_name_pipe},
+    {.name = "fifo",
+     .scheme = "fifo",
      .has = NR_ROWS_PIPE | NR_ROWS_FIFO | NR_NAMED | NR_PATH | NR_FORBIDS | NR_SENDER_FIRST |
             NR_OBJECT,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_path},
-    {.name = "mq", .scheme = "mq", .has = NR_ROWS_QUEUE | NR_SEND_FD | NR_SIZES | NR_FORBIDS,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_plain},
-    {.name = "mq pair", .scheme = "mq",
+     .large_bytes = NR_MIB,
+     .name_it = nr_rows_name_path},
+    {.name = "mq",
+     .scheme = "mq",
+     .has = NR_ROWS_QUEUE | NR_SEND_FD | NR_SIZES | NR_FORBIDS,
+     .large_bytes = NR_MIB,
+     .name_it = nr_rows_name_plain},
+    {.name = "mq pair",
+     .scheme = "mq",
      .has = NR_PAIR | NR_OTHERS_NAMED | NR_BUFFERS | NR_FILLS | NR_SEND_FD | NR_TYPES | NR_DIES |
             NR_ENDS | NR_TELLS_SENDER,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_pair},
-    {.name = "sysv", .scheme = "sysv", .has = NR_ROWS_QUEUE | NR_FORBIDS | NR_GONE_WITH_NAME, .large_bytes = NR_MIB,
+     .large_bytes = NR_MIB,
+     .name_it = nr_rows_name_pair},
+    {.name = "sysv",
+     .scheme = "sysv",
+     .has = NR_ROWS_QUEUE | NR_FORBIDS | NR_GONE_WITH_NAME,
+     .large_bytes = NR_MIB,
      .name_it = nr_rows_name_key},
-    {.name = "unix", .scheme = "unix", .has = NR_ROWS_SOCKET | NR_ROWS_LISTEN | NR_PATH | NR_FORBIDS | NR_FDS,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_path},
-    {.name = "unix pair", .scheme = "unix", .has = NR_ROWS_SOCKET | NR_PAIR | NR_OTHERS_NAMED | NR_FDS,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_pair},
-    {.name = "abstract", .scheme = "abstract", .has = NR_ROWS_SOCKET | NR_ROWS_LISTEN | NR_FDS,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_plain},
-    {.name = "tcp", .scheme = "tcp", .has = (NR_ROWS_SOCKET | NR_ROWS_LISTEN) & ~NR_BUFFERS,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_port},
-    {.name = "tcp unacknowledged", .scheme = "tcp", .has = NR_ROWS_SOCKET | NR_ROWS_LISTEN,
-     .large_bytes = NR_MIB, .options = {.acknowledge = NARU_UNACKNOWLEDGED},
+    {.name = "unix",
+     .scheme = "unix",
+     .has = NR_ROWS_SOCKET | NR_ROWS_LISTEN | NR_PATH | NR_FORBIDS | NR_FDS,
+     .large_bytes = NR_MIB,
+     .name_it = nr_rows_name_path},
+    {.name = "unix pair",
+     .scheme = "unix",
+     .has = NR_ROWS_SOCKET | NR_PAIR | NR_OTHERS_NAMED | NR_FDS,
+     .large_bytes = NR_MIB,
+     .name_it = nr_rows_name_pair},
+    {.name = "abstract",
+     .scheme = "abstract",
+     .has = NR_ROWS_SOCKET | NR_ROWS_LISTEN | NR_FDS,
+     .large_bytes = NR_MIB,
+     .name_it = nr_rows_name_plain},
+    {.name = "tcp",
+     .scheme = "tcp",
+     .has = (NR_ROWS_SOCKET | NR_ROWS_LISTEN) & ~NR_BUFFERS,
+     .large_bytes = NR_MIB,
      .name_it = nr_rows_name_port},
-    {.name = "signal", .scheme = "signal",
-     .has = NR_BUFFERS | NR_MANY_SENDERS | NR_EIGHT | NR_TELLS_SENDER, .large_bytes = 8,
+    {.name = "tcp unacknowledged",
+     .scheme = "tcp",
+     .has = NR_ROWS_SOCKET | NR_ROWS_LISTEN,
+     .large_bytes = NR_MIB,
+     .options = {.acknowledge = NARU_UNACKNOWLEDGED},
+     .name_it = nr_rows_name_port},
+    {.name = "signal",
+     .scheme = "signal",
+     .has = NR_BUFFERS | NR_MANY_SENDERS | NR_EIGHT | NR_TELLS_SENDER,
+     .large_bytes = 8,
      .name_it = nr_rows_name_process},
-    {.name = "file", .scheme = "file",
+    {.name = "file",
+     .scheme = "file",
      .has = NR_BUFFERS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_MANY_RECEIVERS |
             NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES | NR_FORBIDS | NR_SEND_FD,
-     .large_bytes = NR_MIB, .name_it = nr_rows_name_path},
-    {.name = "file at least once", .scheme = "file",
+     .large_bytes = NR_MIB,
+     .name_it = nr_rows_name_path},
+    {.name = "file at least once",
+     .scheme = "file",
      .has = NR_BUFFERS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_SENDER_FIRST |
             NR_OBJECT | NR_BOTH | NR_ONE_RECEIVER | NR_TYPES | NR_FORBIDS | NR_SEND_FD,
-     .large_bytes = NR_MIB, .options = {.delivery = NARU_AT_LEAST_ONCE},
+     .large_bytes = NR_MIB,
+     .options = {.delivery = NARU_AT_LEAST_ONCE},
      .name_it = nr_rows_name_path},
-    {.name = "shm at most once", .scheme = "shm",
+    {.name = "shm at most once",
+     .scheme = "shm",
      .has = NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS |
             NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES | NR_FORBIDS,
-     .large_bytes = 65536, .options = {.delivery = NARU_AT_MOST_ONCE},
+     .large_bytes = 65536,
+     .options = {.delivery = NARU_AT_MOST_ONCE},
      .name_it = nr_rows_name_path},
-    {.name = "shm", .scheme = "shm",
+    {.name = "shm",
+     .scheme = "shm",
      .has = NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS |
             NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES | NR_SIZES |
             NR_GIVES_BACK | NR_FORBIDS,
-     .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB},
+     .large_bytes = NR_MIB,
+     .options = {.message_size_max_bytes = NR_MIB},
      .name_it = nr_rows_name_path},
-    {.name = "shm one to one", .scheme = "shm",
-     .has = NR_ONE_TO_ONE | NR_ONE_RECEIVER | NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_SENDER_FIRST | NR_OBJECT | NR_TYPES |
-            NR_SIZES | NR_ONE_IN_HAND | NR_ENDS | NR_DIES,
-     .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB, .one_to_one = 1},
+    {.name = "shm one to one",
+     .scheme = "shm",
+     .has = NR_ONE_TO_ONE | NR_ONE_RECEIVER | NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED |
+            NR_SENDER_FIRST | NR_OBJECT | NR_TYPES | NR_SIZES | NR_ONE_IN_HAND | NR_ENDS | NR_DIES,
+     .large_bytes = NR_MIB,
+     .options = {.message_size_max_bytes = NR_MIB, .one_to_one = 1},
      .name_it = nr_rows_name_plain},
-    {.name = "shm pair", .scheme = "shm",
+    {.name = "shm pair",
+     .scheme = "shm",
      .has = NR_PAIR | NR_OTHERS_NAMED | NR_ONE_TO_ONE | NR_ONE_IN_HAND | NR_BUFFERS | NR_FILLS |
             NR_TYPES | NR_ENDS | NR_DIES | NR_TELLS_SENDER,
-     .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB},
+     .large_bytes = NR_MIB,
+     .options = {.message_size_max_bytes = NR_MIB},
      .name_it = nr_rows_name_pair},
 };
+/* clang-format on */
 const size_t nr_rows_count = sizeof nr_rows / sizeof nr_rows[0];
 
 /* -- names that a killed test left behind ---------------------------------------------------- */
@@ -163,7 +212,7 @@ enum { NR_ROWS_NAMES = 64 };
 static struct {
     int count;
     char uri[NR_ROWS_NAMES][256];
-} *nr_rows_names;
+} * nr_rows_names;
 
 void nr_rows_begin(void)
 {
@@ -220,8 +269,8 @@ int nr_channel_try(struct nr_channel *channel, enum naru_role role,
         snprintf(channel->sender_uri, sizeof channel->sender_uri, "signal://%d",
                  nr_kit_get(&channel->shared->receiver_pid));
     }
-    const char *uri = role == NARU_SENDER && channel->sender_uri[0] ? channel->sender_uri
-                                                                    : channel->uri;
+    const char *uri =
+        role == NARU_SENDER && channel->sender_uri[0] ? channel->sender_uri : channel->uri;
     return naru_open(ret, uri, role, options);
 }
 

@@ -12,16 +12,16 @@
 #include "kit.h"
 
 enum nr_row_has {
-    NR_NAMED = 1 << 0,          /* naru_open() by a name that naru_unlink() removes */
-    NR_PAIR = 1 << 1,           /* naru_pair() */
+    NR_NAMED = 1 << 0, /* naru_open() by a name that naru_unlink() removes */
+    NR_PAIR = 1 << 1,  /* naru_pair() */
     NR_MANY_SENDERS = 1 << 2,
     NR_MANY_RECEIVERS = 1 << 3,
-    NR_BUFFERS = 1 << 4,        /* a send succeeds without a receiver at work */
-    NR_FILLS = 1 << 5,          /* it becomes full */
-    NR_ENDS = 1 << 6,           /* -EPIPE when all senders have closed */
-    NR_DIES = 1 << 7,           /* -EOWNERDEAD when a sender has died */
-    NR_TELLS_SENDER = 1 << 8,   /* a send fails when the receiver has gone for good */
-    NR_LASTS = 1 << 9,          /* messages stay when nobody has it open */
+    NR_BUFFERS = 1 << 4,      /* a send succeeds without a receiver at work */
+    NR_FILLS = 1 << 5,        /* it becomes full */
+    NR_ENDS = 1 << 6,         /* -EPIPE when all senders have closed */
+    NR_DIES = 1 << 7,         /* -EOWNERDEAD when a sender has died */
+    NR_TELLS_SENDER = 1 << 8, /* a send fails when the receiver has gone for good */
+    NR_LASTS = 1 << 9,        /* messages stay when nobody has it open */
     NR_SEND_FD = 1 << 10,
     NR_FDS = 1 << 11,           /* naru_send_fds() */
     NR_TYPES = 1 << 12,         /* a received message tells its type */
@@ -96,7 +96,8 @@ int nr_channel_try(struct nr_channel *channel, enum naru_role role,
 
 /* A process that opens an end in `role`, calls body, closes it and exits. A pair must not be open yet:
    this process keeps the other end. */
-typedef void nr_channel_body(struct nr_channel *channel, struct naru_endpoint *endpoint, int number);
+typedef void nr_channel_body(struct nr_channel *channel, struct naru_endpoint *endpoint,
+                             int number);
 pid_t nr_channel_spawn(struct nr_channel *channel, enum naru_role role, nr_channel_body *body,
                        int number);
 

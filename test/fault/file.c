@@ -144,11 +144,16 @@ static void test_options(void **state)
         assert_text_has("the options ask for");
     }
     const struct naru_options refused[] = {
-        {.when_full = NARU_DROP_NEWEST}, {.when_full = NARU_OVERWRITE_OLDEST},
-        {.capacity_messages = 5},        {.payload_bytes = 5},
-        {.held_max = 5},                 {.one_to_one = 1},
-        {.type = 3},                     {.signal_number = 40},
-        {.peer_uid_any = 1},             {.acknowledge = NARU_ACKNOWLEDGED},
+        {.when_full = NARU_DROP_NEWEST},
+        {.when_full = NARU_OVERWRITE_OLDEST},
+        {.capacity_messages = 5},
+        {.payload_bytes = 5},
+        {.held_max = 5},
+        {.one_to_one = 1},
+        {.type = 3},
+        {.signal_number = 40},
+        {.peer_uid_any = 1},
+        {.acknowledge = NARU_ACKNOWLEDGED},
         {.pattern = NARU_TOPIC},
     };
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
@@ -327,7 +332,8 @@ static void test_broken_disk_in_time(void *context)
     (void)context;
     test_break_sync();
     child_check(naru_open(&both, test_uri, NARU_BOTH, NULL) == 0);
-    child_check(naru_send(both, "kept", 4, 0) == 0); /* committed; that it was not synced comes next */
+    child_check(naru_send(both, "kept", 4, 0) ==
+                0); /* committed; that it was not synced comes next */
     child_check(naru_send(both, "lost", 4, 0) == -EIO);
     naru_close(both);
 }
@@ -386,7 +392,8 @@ static void test_truncated_while_open(void **state)
     (void)state;
     struct naru_endpoint *both = test_open(NARU_BOTH);
     for (int i = 0; i < 3; i++)
-        assert_int_equal(naru_send(both, data, memset(data, i, sizeof data) ? sizeof data : 0, 0), 0);
+        assert_int_equal(naru_send(both, data, memset(data, i, sizeof data) ? sizeof data : 0, 0),
+                         0);
     struct stat status;
     assert_int_equal(stat(test_file, &status), 0);
     assert_int_equal(truncate(test_file, status.st_size - 100), 0);
@@ -643,12 +650,14 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, test_setup, test_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_not_a_journal), TEST(test_create),      TEST(test_options),
-        TEST(test_permissions),   TEST(test_full_disk),   TEST(test_size_limit),
-        TEST(test_every_commit),  TEST(test_periodic),     TEST(test_namespaces),
-        TEST(test_truncated_while_open),
-        TEST(test_persistence),   TEST(test_large),       TEST(test_at_least_once),
-        TEST(test_idle),          TEST(test_descriptor),  TEST(test_timeouts),
+        TEST(test_not_a_journal), TEST(test_create),
+        TEST(test_options),       TEST(test_permissions),
+        TEST(test_full_disk),     TEST(test_size_limit),
+        TEST(test_every_commit),  TEST(test_periodic),
+        TEST(test_namespaces),    TEST(test_truncated_while_open),
+        TEST(test_persistence),   TEST(test_large),
+        TEST(test_at_least_once), TEST(test_idle),
+        TEST(test_descriptor),    TEST(test_timeouts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,12 +28,13 @@ enum {
     TEST_WRITERS = 4,
     TEST_RECEIVERS = 4,
     TEST_MESSAGES = 400,
-    TEST_POINTS = 120, /* where a victim is killed in one send ... */
+    TEST_POINTS = 120,          /* where a victim is killed in one send ... */
     TEST_POINTS_SANITIZED = 15, /* ... which has many more instructions then */
     TEST_STRIDE = 7,
     TEST_SIZE_MAX = 20000,
-    TEST_MARKER = 999,  /* the next writer's number */
-    TEST_VICTIM = 1000, /* the first victim's number; they send little, so that a send is few instructions */
+    TEST_MARKER = 999, /* the next writer's number */
+    TEST_VICTIM =
+        1000, /* the first victim's number; they send little, so that a send is few instructions */
 };
 
 struct test_message {
@@ -57,8 +58,8 @@ static int test_setup(void **state)
     alarm(100);
     place_make();
     snprintf(test_uri, sizeof test_uri, "file://%s/journal", place_directory);
-    test_shared = mmap(NULL, sizeof *test_shared, PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    test_shared =
+        mmap(NULL, sizeof *test_shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(test_shared != MAP_FAILED);
     return 0;
 }
@@ -93,9 +94,10 @@ static void test_add(uint32_t *word)
 /* A size and contents that the numbers determine. */
 static size_t test_fill(struct test_message *message, uint32_t writer, uint32_t number)
 {
-    size_t rest = writer == TEST_MARKER  ? 0
-                  : writer >= TEST_VICTIM ? writer % 13
-                                          : (size_t)(writer * 7919u + number * 104729u) % TEST_SIZE_MAX;
+    size_t rest = writer == TEST_MARKER ? 0
+                  : writer >= TEST_VICTIM
+                      ? writer % 13
+                      : (size_t)(writer * 7919u + number * 104729u) % TEST_SIZE_MAX;
 
     message->writer = writer;
     message->number = number;
@@ -408,8 +410,8 @@ static void test_each_instruction(enum test_way way)
         test_victim_kill(pid);
         came += test_goes_on(sender, &received, victim);
     }
-    printf("# %ld instructions, killed after every %ld of them, %u of %u came, %u in the way\n", total,
-           stride, came, victims - TEST_VICTIM - 1, busy);
+    printf("# %ld instructions, killed after every %ld of them, %u of %u came, %u in the way\n",
+           total, stride, came, victims - TEST_VICTIM - 1, busy);
     assert_true(busy > 0 || getenv("NARU_SANITIZED"));
     assert_true(came > 0 && came < victims - TEST_VICTIM - 1);
     kill(receiver, SIGKILL);

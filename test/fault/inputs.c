@@ -202,7 +202,8 @@ static int nr_inputs_pair(const struct naru_options *options)
     struct naru_endpoint *ends[2] = {NULL, NULL};
     int result = naru_pair(ends, "pipe://", options);
 
-    nr_check((result < 0) == !ends[0], "the result is %d, the endpoint %p", result, (void *)ends[0]);
+    nr_check((result < 0) == !ends[0], "the result is %d, the endpoint %p", result,
+             (void *)ends[0]);
     naru_close(ends[0]);
     naru_close(ends[1]);
     return result;
@@ -223,7 +224,8 @@ static void nr_inputs_test_options_size(void **state)
     nr_check_fails(nr_inputs_pair(&options), -EINVAL, "size_bytes|sizeof");
     options.size_bytes = 7;
     nr_check_fails(nr_inputs_pair(&options), -EINVAL, "size_bytes|sizeof");
-    nr_check_ok(nr_inputs_pair(&future.known)); /* a later program that leaves its new fields zero */
+    nr_check_ok(
+        nr_inputs_pair(&future.known)); /* a later program that leaves its new fields zero */
     future.later[63] = 1;
     nr_check_fails(nr_inputs_pair(&future.known), -EINVAL, "does not know|library");
     future.later[63] = 0;
@@ -240,7 +242,8 @@ static void nr_inputs_test_options_older(void **state)
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     (void)state;
-    nr_check(pages != MAP_FAILED && mprotect(pages + page_bytes, (size_t)page_bytes, PROT_NONE) == 0,
+    nr_check(pages != MAP_FAILED &&
+                 mprotect(pages + page_bytes, (size_t)page_bytes, PROT_NONE) == 0,
              "no guard page");
     struct naru_options *options = (void *)(pages + page_bytes - older_bytes);
     options->size_bytes = older_bytes;

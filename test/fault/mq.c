@@ -286,7 +286,8 @@ static void test_interrupt(void **state)
     (void)state;
     test_interrupted = both;
     sigaction(SIGALRM, &action, &before);
-    for (int64_t timeout_ns = -1; timeout_ns <= 20 * NARU_SECOND; timeout_ns += 20 * NARU_SECOND + 1) {
+    for (int64_t timeout_ns = -1; timeout_ns <= 20 * NARU_SECOND;
+         timeout_ns += 20 * NARU_SECOND + 1) {
         ualarm(50000, 0);
         assert_int_equal(naru_recv(both, data, sizeof data, NULL, timeout_ns), -EINTR);
         for (int i = 0; i < 10; i++)
@@ -459,7 +460,8 @@ static void test_pair_process(void **state)
         assert_int_equal(naru_pair_assign(pair.ends[1], pid), 0);
         assert_int_equal(naru_send(pair.ends[0], "go", 2, NARU_FOREVER), 0);
         for (int i = 0; i < 7; i++) {
-            assert_int_equal(naru_recv(pair.ends[0], &number, sizeof number, NULL, NARU_FOREVER), 0);
+            assert_int_equal(naru_recv(pair.ends[0], &number, sizeof number, NULL, NARU_FOREVER),
+                             0);
             assert_int_equal(number, i);
             if (i == 0) {
                 sleep_ms(30); /* all are sent now; so the rest must be received after its death */

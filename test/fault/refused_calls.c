@@ -55,10 +55,10 @@ static void refuse(const struct refusal *refusal)
     unsigned short length = 1;
 
     for (unsigned i = 0; i < count; i++) {
-        code[length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-                                                      (unsigned)calls[i], 0, 1);
-        code[length++] = (struct sock_filter)BPF_STMT(
-            BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)refusal->error);
+        code[length++] =
+            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
+        code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
+                                                      SECCOMP_RET_ERRNO | (unsigned)refusal->error);
     }
     code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     struct sock_fprog program = {.len = length, .filter = code};
@@ -152,7 +152,8 @@ static const char *name_of(const char *scheme)
     static char uri[128];
 
     if (strcmp(scheme, "fifo") == 0 || strcmp(scheme, "file") == 0 || strcmp(scheme, "unix") == 0)
-        snprintf(uri, sizeof uri, "%s://%s/%s-%d", scheme, nr_kit_directory(), scheme, (int)getpid());
+        snprintf(uri, sizeof uri, "%s://%s/%s-%d", scheme, nr_kit_directory(), scheme,
+                 (int)getpid());
     else if (strcmp(scheme, "sysv") == 0)
         snprintf(uri, sizeof uri, "sysv://%d", 0x6e300000 + getpid());
     else if (strcmp(scheme, "tcp") == 0)
@@ -223,7 +224,8 @@ static void cross(const char *scheme)
 
 static void run_named(void)
 {
-    static const char *const schemes[] = {"shm", "file", "fifo", "mq", "sysv", "unix", "abstract", "tcp"};
+    static const char *const schemes[] = {"shm",  "file", "fifo",     "mq",
+                                          "sysv", "unix", "abstract", "tcp"};
 
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
         cross(schemes[i]);
@@ -292,8 +294,8 @@ static void kill_senders(const char *scheme)
                  (int)((nr_kit_now_ns() - begin_ns) / 1000000));
     }
     nr_check_ok(naru_stat(receiver, &stat));
-    nr_check(!(stat.known & NARU_STAT_PEERS) || stat.peers == 0, "%s: %u dead ones count as peers", uri,
-             (unsigned)stat.peers);
+    nr_check(!(stat.known & NARU_STAT_PEERS) || stat.peers == 0, "%s: %u dead ones count as peers",
+             uri, (unsigned)stat.peers);
     naru_close(receiver);
     naru_unlink(uri);
 }
@@ -326,7 +328,8 @@ static void run_interrupt(void)
         size_t size_bytes;
         nr_check_ok(naru_open(&receiver, uri, NARU_RECEIVER, NULL));
         int64_t begin_ns = nr_kit_now_ns();
-        nr_check_fails(naru_recv(receiver, &byte, 1, &size_bytes, 60 * NARU_MILLISECOND), -ETIMEDOUT, "");
+        nr_check_fails(naru_recv(receiver, &byte, 1, &size_bytes, 60 * NARU_MILLISECOND),
+                       -ETIMEDOUT, "");
         nr_check(nr_kit_now_ns() - begin_ns >= 60 * NARU_MILLISECOND, "%s: too early", uri);
         pthread_create(&thread, NULL, interrupt_soon, receiver);
         nr_check_fails(naru_recv(receiver, &byte, 1, &size_bytes, NARU_FOREVER), -EINTR, "");
@@ -410,7 +413,8 @@ static void run_refused(void *argument)
 
 static void all_refusals(void (*run)(void))
 {
-    static const struct refusal refusals[] = {{ENOSYS, false}, {EPERM, false}, {ENOSYS, true}, {EPERM, true}};
+    static const struct refusal refusals[] = {
+        {ENOSYS, false}, {EPERM, false}, {ENOSYS, true}, {EPERM, true}};
 
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         now = refusals[i];

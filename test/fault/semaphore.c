@@ -35,11 +35,11 @@ static struct test_shared {
     int stop;
     long counter; /* plain, guarded */
     struct test_slot slots[SLOTS];
-} *shared;
+} * shared;
 
 static struct naru_semaphore *semaphores[2];
 
-#define load(place) __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
+#define load(place)         __atomic_load_n(&(place), __ATOMIC_SEQ_CST)
 #define store(place, value) __atomic_store_n(&(place), (value), __ATOMIC_SEQ_CST)
 
 static void test_reset(uint32_t initial)
@@ -235,7 +235,8 @@ static void test_skip_unless_stepping_works(void)
 {
     if (!getenv("NARU_SANITIZED") && !getenv("NARU_TEST_WRAPPER"))
         return;
-    printf("SKIP: under sanitizers and valgrind a process can't be single-stepped in bounded time\n");
+    printf(
+        "SKIP: under sanitizers and valgrind a process can't be single-stepped in bounded time\n");
     skip();
 }
 
@@ -444,7 +445,8 @@ static void waiter_killed_anywhere_hurts_nobody(void **state)
     assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
     printf("killed at %d instructions: %d before the post, %d took it, %d left it to the other\n",
            unposted + taken + left, unposted, taken, left);
-    assert_true(unposted > 10 && left > 10); /* who is first when both wake is up to the scheduler */
+    assert_true(unposted > 10 &&
+                left > 10); /* who is first when both wake is up to the scheduler */
 }
 
 /* Nobody else there: the count is 1 or 0 whenever it dies. */
@@ -470,7 +472,8 @@ static void taker_killed_anywhere_takes_one_or_none(void **state)
         assert_int_equal(naru_semaphore_wait(semaphores[0], 0), 0);
         assert_int_equal(naru_semaphore_wait(semaphores[0], 0), value ? 0 : -EAGAIN);
     }
-    printf("killed at %d instructions: %d before it took one, %d after\n", left + taken, left, taken);
+    printf("killed at %d instructions: %d before it took one, %d after\n", left + taken, left,
+           taken);
     assert_true(left > 3 && taken > 1);
 }
 

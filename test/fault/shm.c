@@ -546,12 +546,12 @@ enum { CHAOS_SENDERS = 2, CHAOS_MESSAGES = 1 << 20 };
 
 /* Shared by all lives of all processes: what was committed, and what was acknowledged. */
 static struct chaos {
-    uint32_t next[CHAOS_SENDERS];                        /* the sender's next number */
+    uint32_t next[CHAOS_SENDERS]; /* the sender's next number */
     unsigned char committed[CHAOS_SENDERS][CHAOS_MESSAGES];
     unsigned char received[CHAOS_SENDERS][CHAOS_MESSAGES]; /* unflagged deliveries */
     unsigned char flagged[CHAOS_SENDERS][CHAOS_MESSAGES];
     uint32_t torn;
-} *chaos;
+} * chaos;
 
 static struct naru_options chaos_options(void)
 {
@@ -595,8 +595,8 @@ static void chaos_account(const uint32_t *letter, size_t size_bytes, uint32_t fl
     for (size_t i = 2; i < size_bytes / 4; i++)
         if (letter[i] != number * 3 + who)
             chaos->torn++;
-    unsigned char *count = flags & NARU_REDELIVERED ? &chaos->flagged[who][number]
-                                                    : &chaos->received[who][number];
+    unsigned char *count =
+        flags & NARU_REDELIVERED ? &chaos->flagged[who][number] : &chaos->received[who][number];
     __atomic_fetch_add(count, 1, __ATOMIC_SEQ_CST);
 }
 

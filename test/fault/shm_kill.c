@@ -29,10 +29,10 @@ struct letter {
 };
 
 static struct victim_report {
-    int is_done; /* the operation has returned ... */
-    int result;  /* ... this */
+    int is_done;    /* the operation has returned ... */
+    int result;     /* ... this */
     uint32_t taken; /* the number of the message it was handed, + 1 */
-} *report;
+} * report;
 
 static char uri[80];
 
@@ -49,7 +49,8 @@ static struct naru_options small_options(int one_to_one)
     };
 }
 
-static size_t letter_write(struct letter *letter, uint32_t maker, uint32_t number, size_t size_bytes)
+static size_t letter_write(struct letter *letter, uint32_t maker, uint32_t number,
+                           size_t size_bytes)
 {
     letter->maker = maker;
     letter->number = number;
@@ -79,7 +80,8 @@ static struct naru_endpoint *open_as(enum naru_role role, int one_to_one)
     return endpoint;
 }
 
-static void send_letter(struct naru_endpoint *endpoint, uint32_t maker, uint32_t number, size_t bytes)
+static void send_letter(struct naru_endpoint *endpoint, uint32_t maker, uint32_t number,
+                        size_t bytes)
 {
     struct letter letter;
 
@@ -274,8 +276,8 @@ static void survivors_check(const struct operation *operation, struct naru_endpo
     if (!seen[0])
         done_from = point < done_from ? point : done_from;
     else if (point > done_from)
-        fail_msg("%s at %ld: message 0 came, though it was done with at %ld", operation->name, point,
-                 done_from);
+        fail_msg("%s at %ld: message 0 came, though it was done with at %ld", operation->name,
+                 point, done_from);
 }
 
 /* One life: two messages wait, the victim dies at `point`, then a third must get through, behind them. */
@@ -410,7 +412,8 @@ static void test_wake_after_death(void **state)
         for (int chances = 0; outcome == LEFT_ASLEEP && chances < 4; chances++)
             outcome = sleep_through_a_death(point, &is_over);
         if (outcome == LEFT_ASLEEP)
-            fail_msg("killed after %ld instructions: the message waits, the receiver sleeps", point);
+            fail_msg("killed after %ld instructions: the message waits, the receiver sleeps",
+                     point);
         woken += outcome == WOKEN;
     }
     assert_true(woken > 0);
@@ -438,8 +441,8 @@ static void test_stopped_sender_is_named(void **state)
         if (result == -EBUSY) {
             busy++;
             assert_text_has(words);
-            assert_int_equal(naru_recv(receiver, &letter, sizeof letter, NULL, 20 * NARU_MILLISECOND),
-                             -EBUSY);
+            assert_int_equal(
+                naru_recv(receiver, &letter, sizeof letter, NULL, 20 * NARU_MILLISECOND), -EBUSY);
             /* The descriptor rests meanwhile, and tells when the way is free. */
             struct pollfd one = {.fd = naru_fd(receiver), .events = POLLIN};
             assert_true(one.fd >= 0);

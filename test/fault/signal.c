@@ -255,7 +255,8 @@ static void test_dead_target(void **state)
 static void test_full_child(void *context)
 {
     struct rlimit limit = {.rlim_cur = 50, .rlim_max = 50};
-    uid_t own_user = 61000 + (uid_t)getpid() % 4000; /* the limit counts all of a user's processes */
+    uid_t own_user =
+        61000 + (uid_t)getpid() % 4000; /* the limit counts all of a user's processes */
 
     if (getuid() == 0)
         child_check(setuid(own_user) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0);
@@ -337,7 +338,8 @@ static void test_interrupt_child(void *context)
     child_check(naru_recv(receiver, &value, sizeof value, NULL, NARU_FOREVER) == -EINTR);
     pthread_join(thread, NULL);
     int64_t begin = clock_ms();
-    child_check(naru_recv(receiver, &value, sizeof value, NULL, 50 * NARU_MILLISECOND) == -ETIMEDOUT);
+    child_check(naru_recv(receiver, &value, sizeof value, NULL, 50 * NARU_MILLISECOND) ==
+                -ETIMEDOUT);
     child_check(clock_ms() - begin >= 49);
 }
 

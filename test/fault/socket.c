@@ -104,7 +104,8 @@ static void test_stale_file_is_replaced(void **state)
 {
     (void)state;
     close(test_raw(test_path, SOCK_SEQPACKET, 1));
-    close(test_raw(place_path(".s.naru-new"), SOCK_SEQPACKET, 1)); /* of a listener killed in the act */
+    close(test_raw(place_path(".s.naru-new"), SOCK_SEQPACKET,
+                   1)); /* of a listener killed in the act */
     assert_int_equal(access(test_path, F_OK), 0);
     struct naru_endpoint *receiver = test_open(test_uri, NARU_RECEIVER);
     assert_non_null(receiver);
@@ -178,7 +179,8 @@ static void test_nobody_there(void **state)
     int64_t start = clock_ms();
     assert_int_equal(naru_open(&endpoint, test_uri, NARU_SENDER, &attach), -ENOENT);
     assert_text_has("nobody listens");
-    assert_int_equal(naru_open(&endpoint, "abstract://naru-test-none", NARU_SENDER, &attach), -ENOENT);
+    assert_int_equal(naru_open(&endpoint, "abstract://naru-test-none", NARU_SENDER, &attach),
+                     -ENOENT);
     assert_text_has("nobody listens");
     close(test_raw(test_path, SOCK_SEQPACKET, 1));
     assert_int_equal(naru_open(&endpoint, test_uri, NARU_SENDER, &attach), -ECONNREFUSED);
@@ -421,7 +423,8 @@ static void test_users(void **state)
         assert_int_equal(naru_open(&receiver, test_uri, NARU_RECEIVER, &options), 0);
         pid_t pid = child_start(another_user, &any);
         message = (struct naru_message){.data = data, .capacity_bytes = sizeof data};
-        int result = naru_recv_many(receiver, &message, 1, any ? 5 * NARU_SECOND : 300 * NARU_MILLISECOND);
+        int result =
+            naru_recv_many(receiver, &message, 1, any ? 5 * NARU_SECOND : 300 * NARU_MILLISECOND);
         assert_int_equal(child_end(pid), 0);
         assert_int_equal(result, any ? 1 : -ETIMEDOUT);
         if (any) {
@@ -436,7 +439,8 @@ static void test_users(void **state)
     options = test_options(NARU_ATTACH, 2 * NARU_SECOND);
     pid_t pid = child_start(listen_as_another_user, NULL);
     sleep_ms(100);
-    assert_int_equal(naru_open(&receiver, "abstract://naru-test-user", NARU_SENDER, &options), -EACCES);
+    assert_int_equal(naru_open(&receiver, "abstract://naru-test-user", NARU_SENDER, &options),
+                     -EACCES);
     assert_text_has("runs as user 65534");
     options.peer_uid_any = 1;
     assert_int_equal(naru_open(&receiver, "abstract://naru-test-user", NARU_SENDER, &options), 0);
@@ -534,7 +538,8 @@ static void test_strangers(void **state)
         assert_int_equal(got, i);
     }
     assert_int_equal(child_end(pid), 0);
-    while ((result = naru_recv(receiver, &got, sizeof got, NULL, 500 * NARU_MILLISECOND)) != -ETIMEDOUT)
+    while ((result = naru_recv(receiver, &got, sizeof got, NULL, 500 * NARU_MILLISECOND)) !=
+           -ETIMEDOUT)
         ends += result == -EPIPE || result == -EBADMSG || result == -EOWNERDEAD;
     assert_true(ends >= 1);
     assert_int_equal(child_end(fuzzer), 0);
@@ -665,7 +670,8 @@ static void test_death_despite_a_copy(void **state)
     assert_int_equal(naru_recv(receiver, data, sizeof data, NULL, NARU_FOREVER), -EOWNERDEAD);
     assert_text_has("died without closing it");
     assert_in_range(clock_ms() - start, 0, 1000);
-    assert_int_equal(naru_recv(receiver, data, sizeof data, NULL, 20 * NARU_MILLISECOND), -ETIMEDOUT);
+    assert_int_equal(naru_recv(receiver, data, sizeof data, NULL, 20 * NARU_MILLISECOND),
+                     -ETIMEDOUT);
     kill(copy, SIGKILL);
     child_end(pid);
     naru_close(receiver);
@@ -699,7 +705,8 @@ static void test_listener_is_gone(void **state)
     struct naru_endpoint *sender = test_open(test_uri, NARU_SENDER);
     pid_t pid = child_start(attach_and_wait, &expected);
     sleep_ms(100);
-    naru_stat(sender, &(struct naru_stat){.size_bytes = sizeof(struct naru_stat)}); /* takes it in */
+    naru_stat(sender,
+              &(struct naru_stat){.size_bytes = sizeof(struct naru_stat)}); /* takes it in */
     naru_close(sender);
     assert_int_equal(child_end(pid), 0);
 
@@ -802,7 +809,8 @@ static void test_many_senders(void **state)
         assert_int_equal(child_end(pids[i]), 0);
     assert_int_equal(naru_recv(receiver, data, sizeof data, NULL, 5 * NARU_SECOND), -EPIPE);
     assert_text_has("the next call waits for the next one");
-    assert_int_equal(naru_recv(receiver, data, sizeof data, NULL, 20 * NARU_MILLISECOND), -ETIMEDOUT);
+    assert_int_equal(naru_recv(receiver, data, sizeof data, NULL, 20 * NARU_MILLISECOND),
+                     -ETIMEDOUT);
     naru_close(receiver);
 }
 
@@ -830,9 +838,11 @@ static void run_out_of_descriptors(void *context)
     child_check(naru_recv(receiver, data, sizeof data, NULL, 400 * NARU_MILLISECOND) == -ETIMEDOUT);
     getrusage(RUSAGE_SELF, &after);
     child_check(strstr(naru_error_text(), "ulimit -n"));
-    child_check(after.ru_stime.tv_usec + after.ru_utime.tv_usec + 1000000 * (after.ru_stime.tv_sec +
-                after.ru_utime.tv_sec) - before.ru_stime.tv_usec - before.ru_utime.tv_usec -
-                1000000 * (before.ru_stime.tv_sec + before.ru_utime.tv_sec) < 100000);
+    child_check(after.ru_stime.tv_usec + after.ru_utime.tv_usec +
+                    1000000 * (after.ru_stime.tv_sec + after.ru_utime.tv_sec) -
+                    before.ru_stime.tv_usec - before.ru_utime.tv_usec -
+                    1000000 * (before.ru_stime.tv_sec + before.ru_utime.tv_sec) <
+                100000);
     child_check(naru_send(sender, "hello", 5, NARU_SECOND) == 0); /* who is there is served */
     child_check(naru_recv(receiver, data, sizeof data, NULL, NARU_SECOND) == 0);
     setrlimit(RLIMIT_NOFILE, &limit);

@@ -96,8 +96,10 @@ static void expect_ten(struct naru_endpoint *receiver)
 
 static void test_addresses(void **state)
 {
-    static const char *const wrong[] = {"tcp://", "tcp://host", "tcp://127.0.0.1:0", "tcp://::1:7000",
-                                        "tcp://[::1]7000", "tcp://127.0.0.1:65536", "tcp://[::1"};
+    static const char *const wrong[] = {
+        "tcp://",         "tcp://host",      "tcp://127.0.0.1:0",
+        "tcp://::1:7000", "tcp://[::1]7000", "tcp://127.0.0.1:65536",
+        "tcp://[::1"};
     static const char *const right[] = {"tcp://:%u", "tcp://%u", "tcp://localhost:%u",
                                         "tcp://127.0.0.1:%u", "tcp://0.0.0.0:%u"};
     struct naru_endpoint *endpoint;
@@ -155,8 +157,9 @@ static void test_who_is_there(void **state)
     assert_int_equal(naru_open(&endpoint, test_uri, NARU_SENDER, &options), -EINVAL);
     assert_text_has("acknowledge");
     naru_close(receiver);
-    options = (struct naru_options){
-        .size_bytes = sizeof options, .create = NARU_ATTACH, .peer_timeout_ns = 100 * NARU_MILLISECOND};
+    options = (struct naru_options){.size_bytes = sizeof options,
+                                    .create = NARU_ATTACH,
+                                    .peer_timeout_ns = 100 * NARU_MILLISECOND};
     assert_int_equal(naru_open(&endpoint, test_uri, NARU_SENDER, &options), -ENOENT);
     assert_text_has("nobody listens");
     options = (struct naru_options){.size_bytes = sizeof options, .peer_uid_any = 1};
@@ -181,11 +184,11 @@ static void test_given_up_is_not_delivered(void **state)
     assert_text_has("round trip");
     assert_int_equal(naru_send_fd(sender), -EOPNOTSUPP);
     assert_text_has("NARU_UNACKNOWLEDGED");
-    assert_int_equal(naru_recv(receiver, &data, sizeof data, NULL, 50 * NARU_MILLISECOND), -ETIMEDOUT);
+    assert_int_equal(naru_recv(receiver, &data, sizeof data, NULL, 50 * NARU_MILLISECOND),
+                     -ETIMEDOUT);
     naru_close(sender);
     naru_close(receiver);
 }
-
 
 static void send_impatiently(void *context)
 {
@@ -262,7 +265,8 @@ static void test_receiver_goes_unacknowledged(void **state)
         child_end(pid);
         naru_close(sender);
     }
-    for (dies = 0; dies < 2; dies++) { /* we listen: what it did not confirm waits for the next one */
+    for (dies = 0; dies < 2;
+         dies++) { /* we listen: what it did not confirm waits for the next one */
         struct naru_endpoint *sender = test_open(NARU_SENDER);
         pid_t pid = child_start(take_one_and, &dies);
         assert_int_equal(naru_send(sender, &data, sizeof data, 5 * NARU_SECOND), 0);
@@ -344,8 +348,8 @@ static void test_100_mib(void **state)
     unsigned char *data = malloc(size);
     (void)state;
     for (int raw = 0; raw < 2; raw++) {
-        struct naru_endpoint *receiver = test_open_with(test_uri, NARU_RECEIVER,
-                                                        raw ? &test_raw_mode : NULL);
+        struct naru_endpoint *receiver =
+            test_open_with(test_uri, NARU_RECEIVER, raw ? &test_raw_mode : NULL);
         pid_t pid = child_start(send_large, raw ? (void *)&test_raw_mode : NULL);
         assert_int_equal(naru_recv(receiver, data, size, &got, 20 * NARU_SECOND), 0);
         assert_int_equal(got, size);
@@ -483,12 +487,13 @@ static void test_acknowledged_is_not_yet_delivered(void **state)
     assert_int_equal(send(fd, &hello, sizeof hello, 0), sizeof hello);
     for (int number = 1; number <= 2; number++) {
         frame.length = 4;
-        frame.kind = 2; /* MESSAGE */
+        frame.kind = 2;      /* MESSAGE */
         frame.flags = 1 | 2; /* WANTS_ACK, NEEDS_GO */
         frame.sequence = (uint64_t)number;
         assert_int_equal(send(fd, &frame, 16, 0), 16);
         assert_int_equal(send(fd, &number, 4, 0), 4);
-        assert_int_equal(naru_recv(receiver, &got, sizeof got, NULL, 50 * NARU_MILLISECOND), -ETIMEDOUT);
+        assert_int_equal(naru_recv(receiver, &got, sizeof got, NULL, 50 * NARU_MILLISECOND),
+                         -ETIMEDOUT);
         if (number == 1)
             assert_int_equal(recv(fd, &answer, sizeof hello, MSG_WAITALL), sizeof hello);
         assert_int_equal(recv(fd, &answer, 16, MSG_WAITALL), 16);
@@ -528,7 +533,8 @@ static void fuzz(void *context)
             bytes[b] = (unsigned char)rand();
         if (rand() % 3)
             send(fd, &hello, sizeof hello, MSG_NOSIGNAL);
-        if (rand() % 2) { /* a header that is nearly right, of a message that never ends, or an odd kind */
+        if (rand() %
+            2) { /* a header that is nearly right, of a message that never ends, or an odd kind */
             struct hello odd = hello;
             odd.kind = (uint8_t)(rand() % 8);
             odd.flags = (uint8_t)rand();
@@ -619,7 +625,8 @@ static void test_interrupt_takes_back(void **state)
     pid_t pid = child_start(interrupt_later, NULL);
     assert_int_equal(naru_send(sender, &data, sizeof data, NARU_FOREVER), -EINTR);
     assert_int_equal(child_end(pid), 0);
-    assert_int_equal(naru_recv(receiver, &data, sizeof data, NULL, 50 * NARU_MILLISECOND), -ETIMEDOUT);
+    assert_int_equal(naru_recv(receiver, &data, sizeof data, NULL, 50 * NARU_MILLISECOND),
+                     -ETIMEDOUT);
     signal(SIGUSR1, SIG_DFL);
     naru_close(sender);
     naru_close(receiver);

@@ -63,7 +63,8 @@ static void test_put(int id, long type, const char *text)
     assert_int_equal(msgsnd(id, &packet, strlen(text), IPC_NOWAIT), 0);
 }
 
-static void test_expect(struct naru_endpoint *receiver, int64_t timeout_ns, const char *text, long type)
+static void test_expect(struct naru_endpoint *receiver, int64_t timeout_ns, const char *text,
+                        long type)
 {
     char data[64];
     struct naru_message message = {.data = data, .capacity_bytes = sizeof data};

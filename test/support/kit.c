@@ -128,7 +128,8 @@ static int nr_kit_wait(pid_t pid)
 
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
-            nr_kit_fail(__FILE__, __LINE__, "waiting for process %d: %s", (int)pid, strerror(errno));
+            nr_kit_fail(__FILE__, __LINE__, "waiting for process %d: %s", (int)pid,
+                        strerror(errno));
     return status;
 }
 

@@ -24,7 +24,7 @@ _Noreturn void nr_kit_fail(const char *file, int line, const char *format, ...)
 #define nr_check(condition, ...)                                                                   \
     do {                                                                                           \
         if (!(condition))                                                                          \
-            nr_kit_fail(__FILE__, __LINE__, "not so: " #condition ": " __VA_ARGS__);                \
+            nr_kit_fail(__FILE__, __LINE__, "not so: " #condition ": " __VA_ARGS__);               \
     } while (0)
 
 /* The call succeeds; its value. */
@@ -64,7 +64,7 @@ int nr_kit_fds(void);        /* open descriptors of this process */
 
 /* Zeroed memory shared with children. */
 void *nr_kit_shared(size_t size_bytes);
-#define nr_kit_get(place) __atomic_load_n((place), __ATOMIC_SEQ_CST)
+#define nr_kit_get(place)        __atomic_load_n((place), __ATOMIC_SEQ_CST)
 #define nr_kit_set(place, value) __atomic_store_n((place), (value), __ATOMIC_SEQ_CST)
 #define nr_kit_add(place, value) __atomic_add_fetch((place), (value), __ATOMIC_SEQ_CST)
 void nr_kit_await(const int *place, int at_least); /* until *place >= at_least */

@@ -155,8 +155,12 @@ static void nr_assembly_test_liars(void **state)
         lie.sender_pid = getpid();
         nr_check_fails(nr_assembly_add(&assembly, &lie, &data), -EBADMSG, "outside");
     }
-    struct nr_fragment crooked = {.sender = 4, .total_bytes = 300, .piece_bytes = NR_PIECE_BYTES,
-                                  .offset_bytes = 50, .size_bytes = 100, .data = nr_assembly_zeros};
+    struct nr_fragment crooked = {.sender = 4,
+                                  .total_bytes = 300,
+                                  .piece_bytes = NR_PIECE_BYTES,
+                                  .offset_bytes = 50,
+                                  .size_bytes = 100,
+                                  .data = nr_assembly_zeros};
     nr_check_fails(nr_assembly_add(&assembly, &crooked, &data), -EBADMSG, "the others have");
     crooked.offset_bytes = 0;
     crooked.size_bytes = 99;
@@ -188,9 +192,12 @@ static void nr_assembly_test_repeated(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nr_assembly_test_any_order), cmocka_unit_test(nr_assembly_test_many_senders),
-        cmocka_unit_test(nr_assembly_test_goodbye),   cmocka_unit_test(nr_assembly_test_sweep),
-        cmocka_unit_test(nr_assembly_test_given_up),  cmocka_unit_test(nr_assembly_test_liars),
+        cmocka_unit_test(nr_assembly_test_any_order),
+        cmocka_unit_test(nr_assembly_test_many_senders),
+        cmocka_unit_test(nr_assembly_test_goodbye),
+        cmocka_unit_test(nr_assembly_test_sweep),
+        cmocka_unit_test(nr_assembly_test_given_up),
+        cmocka_unit_test(nr_assembly_test_liars),
         cmocka_unit_test(nr_assembly_test_repeated),
     };
 

@@ -29,8 +29,8 @@ struct test_image {
     size_t ends[TEST_RECORDS + 1]; /* ends[n]: where n records end */
 };
 
-static struct test_image test_image;          /* TEST_RECORDS records, none received */
-static struct test_image test_image_before;   /* all but the last */
+static struct test_image test_image;        /* TEST_RECORDS records, none received */
+static struct test_image test_image_before; /* all but the last */
 static char test_uri[160], test_file[128];
 
 static struct nr_journal_control *test_control(struct test_image *image)
@@ -283,7 +283,8 @@ static void test_flip_control(void **state)
     image = test_image;
     for (unsigned i = 0; i < sizeof fields / sizeof fields[0]; i++)
         for (size_t bit = 0; bit < fields[i].size_bytes * 8; bit++) {
-            size_t at = (size_t)((const unsigned char *)fields[i].field - test_image.bytes) + bit / 8;
+            size_t at =
+                (size_t)((const unsigned char *)fields[i].field - test_image.bytes) + bit / 8;
             image.bytes[at] ^= (unsigned char)(1u << bit % 8);
             test_store(&image, image.size_bytes);
             int result = test_life();
@@ -394,16 +395,11 @@ static void test_foreign(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_format),
-        cmocka_unit_test(test_cut_and_rebooted),
-        cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_torn),
-        cmocka_unit_test(test_flip),
-        cmocka_unit_test(test_flip_control),
-        cmocka_unit_test(test_damage_within),
-        cmocka_unit_test(test_unchained),
-        cmocka_unit_test(test_cursor_ahead),
-        cmocka_unit_test(test_stale_participants),
+        cmocka_unit_test(test_format),        cmocka_unit_test(test_cut_and_rebooted),
+        cmocka_unit_test(test_cut),           cmocka_unit_test(test_torn),
+        cmocka_unit_test(test_flip),          cmocka_unit_test(test_flip_control),
+        cmocka_unit_test(test_damage_within), cmocka_unit_test(test_unchained),
+        cmocka_unit_test(test_cursor_ahead),  cmocka_unit_test(test_stale_participants),
         cmocka_unit_test(test_foreign),
     };
 

@@ -26,25 +26,25 @@ static void nr_options_test_defaults(void **state)
 static void nr_options_test_kept(void **state)
 {
     struct naru_options options, given = {
-        .size_bytes = sizeof given,
-        .create = NARU_CREATE,
-        .pattern = NARU_CELL,
-        .when_full = NARU_FAIL,
-        .delivery = NARU_AT_MOST_ONCE,
-        .durability = NARU_DURABLE_EVERY_COMMIT,
-        .acknowledge = NARU_UNACKNOWLEDGED,
-        .message_size_max_bytes = NR_MESSAGE_LIMIT_BYTES,
-        .capacity_messages = 5,
-        .payload_bytes = 6,
-        .participants_max = 4096,
-        .held_max = 7,
-        .file_mode = 0777,
-        .one_to_one = 1,
-        .peer_timeout_ns = NARU_FOREVER,
-        .type = -3,
-        .signal_number = 40,
-        .peer_uid_any = 1,
-    };
+                                     .size_bytes = sizeof given,
+                                     .create = NARU_CREATE,
+                                     .pattern = NARU_CELL,
+                                     .when_full = NARU_FAIL,
+                                     .delivery = NARU_AT_MOST_ONCE,
+                                     .durability = NARU_DURABLE_EVERY_COMMIT,
+                                     .acknowledge = NARU_UNACKNOWLEDGED,
+                                     .message_size_max_bytes = NR_MESSAGE_LIMIT_BYTES,
+                                     .capacity_messages = 5,
+                                     .payload_bytes = 6,
+                                     .participants_max = 4096,
+                                     .held_max = 7,
+                                     .file_mode = 0777,
+                                     .one_to_one = 1,
+                                     .peer_timeout_ns = NARU_FOREVER,
+                                     .type = -3,
+                                     .signal_number = 40,
+                                     .peer_uid_any = 1,
+                                 };
 
     (void)state;
     assert_int_equal(nr_options_complete(&options, &given), 0);
@@ -63,7 +63,7 @@ static void nr_options_test_limits(void **state)
         assert_int_equal(options.size_bytes, 1); /* untouched */                                   \
     } while (0)
     NR_OPTIONS_BAD(create, (enum naru_create)(NARU_CREATE + 1));
-    NR_OPTIONS_BAD(create, (enum naru_create)-1);
+    NR_OPTIONS_BAD(create, (enum naru_create) - 1);
     NR_OPTIONS_BAD(pattern, (enum naru_pattern)(NARU_CELL + 1));
     NR_OPTIONS_BAD(when_full, (enum naru_when_full)(NARU_FAIL + 1));
     NR_OPTIONS_BAD(delivery, (enum naru_delivery)(NARU_AT_MOST_ONCE + 1));

@@ -312,7 +312,8 @@ static void child_under_limits(void *uri)
     struct rlimit none = {3, 3}, small = {1000, 1000};
     struct naru_shm *segment;
 
-    child_check(setrlimit(RLIMIT_FSIZE, &small) == 0); /* the kernel's own answer would be SIGXFSZ */
+    child_check(setrlimit(RLIMIT_FSIZE, &small) ==
+                0); /* the kernel's own answer would be SIGXFSZ */
     child_check(naru_shm_open(&segment, uri, 2000, NULL) == -EINVAL);
     child_check(strstr(naru_error_text(), "ulimit -f"));
     for (int fd = 3; fd < 64; fd++)

@@ -422,7 +422,8 @@ static void stands_in_a_segment(void **state)
     struct naru_shm *segment;
 
     (void)state;
-    assert_int_equal(naru_shm_open(&segment, "shm://", sizeof(struct naru_semaphore_state), NULL), 0);
+    assert_int_equal(naru_shm_open(&segment, "shm://", sizeof(struct naru_semaphore_state), NULL),
+                     0);
     assert_int_equal(naru_semaphore_init(naru_shm_data(segment), 0), 0);
     assert_int_equal(naru_semaphore_attach(&semaphore, naru_shm_data(segment)), 0);
     pid_t pid = child_start(child_posts, semaphore);

@@ -72,7 +72,8 @@ static void nr_uri_test_names(void **state)
     nr_check_fails(nr_uri_name(".."), -EINVAL, "begin with '.'");
     for (int c = 1; c < 256; c++) {
         char text[3] = {'a', (char)c, '\0'};
-        bool allowed = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", c);
+        bool allowed =
+            strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", c);
         assert_int_equal(nr_uri_name(text), allowed ? 0 : -EINVAL);
     }
 }
@@ -134,8 +135,8 @@ static void nr_uri_test_numbers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nr_uri_test_parse), cmocka_unit_test(nr_uri_test_parse_fails),
-        cmocka_unit_test(nr_uri_test_names), cmocka_unit_test(nr_uri_test_paths),
+        cmocka_unit_test(nr_uri_test_parse),   cmocka_unit_test(nr_uri_test_parse_fails),
+        cmocka_unit_test(nr_uri_test_names),   cmocka_unit_test(nr_uri_test_paths),
         cmocka_unit_test(nr_uri_test_numbers),
     };
 
