@@ -2,6 +2,7 @@
 /*
  * shm -- shm:// : channels in shared memory
  *
+ * Contents   the private views - opening - leaving - the table of functions
  * What       Segments: how they are made, attached and left. Sending and receiving are in shm_slots.c (many to
  *            many) and shm_bytes.c (one to one, pairs); see shm.h.
  * Memory     A segment is made whole and with all its space before it has a name: no one sees a half-made one, and

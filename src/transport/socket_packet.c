@@ -2,6 +2,7 @@
 /*
  * socket_packet -- messages over SOCK_SEQPACKET: unix://, abstract:// and the pair
  *
+ * Contents   sending - receiving
  * Format     A packet is nr_packet_header and up to packet_max_bytes of payload. A message that fits is one
  *            packet, from the sender's memory to the receiver's in one sendmsg and one recvmsg. A larger
  *            one is several in a row, offsets rising from 0, which one thread at a time sends (turn);

@@ -2,6 +2,7 @@
 /*
  * socket_stream -- messages over a byte stream, and their acknowledgement: tcp://
  *
+ * Contents   what must go out before anything else - what comes in - sending
  * Format     Frames: nr_stream_header (16 bytes), 8 bytes of type if it says TYPED, `length` bytes of
  *            payload. Host byte order. Valid: magic and kind known; HELLO comes first and once; MESSAGE has
  *            at most message_size_max bytes; all others but HELLO have none.

@@ -2,6 +2,7 @@
 /*
  * sysv -- System V message queues: sysv://1234, sysv://0x4d2, sysv:///path (by ftok(path, 'n'))
  *
+ * Contents   opening - sending - receiving - the rest
  * What       The payload is raw and the type the kernel's, so that any other program's queue will do. A
  *            message sent without a type has type 1. options.type is msgrcv(2)'s msgtyp: 0 takes all in
  *            order, n only type n, -n the lowest type up to n.

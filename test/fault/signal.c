@@ -245,7 +245,9 @@ static void test_dead_target(void **state)
     (void)state;
     assert_int_equal(naru_send(sender, &value, sizeof value, 0), 0);
     kill(pid, SIGKILL);
-    sleep_ms(30); /* a zombie is dead as well */
+    siginfo_t ended; /* a zombie is dead as well */
+    assert_int_equal(waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOWAIT), 0);
+    sleep_ms(30); /* the sender looks every 10 ms */
     assert_int_equal(naru_send(sender, &value, sizeof value, 0), -EOWNERDEAD);
     child_end(pid);
     assert_int_equal(naru_send(sender, &value, sizeof value, NARU_FOREVER), -EOWNERDEAD);
