@@ -319,6 +319,18 @@ static long live_and_die(const struct operation *operation, long point)
     return steps;
 }
 
+/* Its instrumentation makes tens of thousands of instructions of each operation, and it looks for races of
+   threads, of which a process that is single-stepped has none. */
+static void skip_under_thread_sanitizer(void)
+{
+    const char *sanitizers = getenv("NARU_SANITIZED");
+
+    if (sanitizers && strstr(sanitizers, "thread")) {
+        print_message("SKIP: under the thread sanitizer stepping takes too long\n");
+        skip();
+    }
+}
+
 enum { KILLS_A_SECOND = 40, OPERATIONS = sizeof operations / sizeof operations[0] };
 
 static long from_environment(const char *name, long otherwise)
@@ -339,6 +351,7 @@ static long points_wanted(void)
 
 static void test_kill_points(void **state)
 {
+    skip_under_thread_sanitizer();
     long kills = 0, seed = labs(from_environment("NARU_SEED", 0));
 
     (void)state;
@@ -402,6 +415,7 @@ static enum wake_outcome sleep_through_a_death(long point, bool *ret_is_over)
    for 100 ms is given another chance: a lost wake-up is lost each time. */
 static void test_wake_after_death(void **state)
 {
+    skip_under_thread_sanitizer();
     bool is_over = false;
     long woken = 0;
 
