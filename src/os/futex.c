@@ -2,6 +2,7 @@
 #include "os/futex.h"
 #include "os/lock.h"
 #include "os/process.h"
+#include "os/sanitizer.h"
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -25,7 +26,9 @@ struct nr_os_futex_waitv { /* struct futex_waitv of linux/futex.h, which Debian 
 
 enum { NR_OS_FUTEX_SLICE_NS = 5000000 };
 
-static bool nr_os_futex_lacks_waitv;
+/* The thread sanitizer puts a signal handler off to the next call that it knows, which futex_waitv is not: with
+   it, as where the call is refused, we sleep in slices. */
+static bool nr_os_futex_lacks_waitv = NR_OS_HAS_TSAN;
 
 /* A short sleep on the first word alone. The others are read only: a change of theirs ends no sleep. */
 static int nr_os_futex_wait_slice(const struct nr_os_futex_word *words, unsigned count,

@@ -436,6 +436,7 @@ static void test_wake_after_death(void **state)
 /* A sender that is stopped in the middle of its slot is named, and holds up nobody for longer than they allow. */
 static void test_stopped_sender_is_named(void **state)
 {
+    skip_under_thread_sanitizer();
     static const struct operation operation = {"send", victim_send, NARU_SENDER, SMALL_BYTES, 0};
     struct naru_endpoint *receiver = open_as(NARU_RECEIVER, 0);
     pid_t victim = victim_start(&operation);
