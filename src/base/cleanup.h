@@ -3,7 +3,7 @@
 /*
  * cleanup -- memory that frees itself when its name goes out of scope
  *
- * nr_cleanup_free char *text = strdup(x);   ...   return nr_steal(text);   (hands it out)
+ * nr_cleanup_free char *text = strdup(x);
  */
 #include <stdlib.h>
 
@@ -13,14 +13,6 @@ static inline void nr_cleanup_free_pointer(void *pointer)
 }
 
 #define nr_cleanup_free __attribute__((cleanup(nr_cleanup_free_pointer)))
-
-#define nr_steal(pointer)                                                                          \
-    ({                                                                                             \
-        __typeof__(pointer) *nr_steal_from = &(pointer);                                           \
-        __typeof__(pointer) nr_steal_value = *nr_steal_from;                                       \
-        *nr_steal_from = NULL;                                                                     \
-        nr_steal_value;                                                                            \
-    })
 
 /* All that this function calls becomes part of it, where it can be seen: for the way of a message, where a
    return behind a system call is dear (os/guard.h). Not with sanitizers, whose stacks are to be read. */

@@ -38,12 +38,6 @@ void nr_byte_ring_attach(struct nr_byte_ring *ring, void *memory)
     ring->data = (char *)memory + sizeof(struct nr_byte_ring_shared);
 }
 
-void nr_byte_ring_init(struct nr_byte_ring *ring, void *memory)
-{
-    memset(memory, 0, sizeof(struct nr_byte_ring_shared));
-    nr_byte_ring_attach(ring, memory);
-}
-
 int nr_byte_ring_sit(struct nr_byte_ring *ring, bool as_sender)
 {
     uint64_t tail = atomic_load_explicit(&ring->shared->tail, memory_order_acquire);

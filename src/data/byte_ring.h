@@ -53,8 +53,7 @@ struct nr_byte_record {
 uint64_t nr_byte_ring_capacity(uint64_t message_bytes, uint64_t records);
 size_t nr_byte_ring_bytes(uint64_t capacity_bytes);
 
-/* capacity_bytes and at_most_once are set. */
-void nr_byte_ring_init(struct nr_byte_ring *ring, void *memory);
+/* capacity_bytes and at_most_once are set. Zeroed memory is an empty ring. */
 void nr_byte_ring_attach(struct nr_byte_ring *ring, void *memory);
 
 /* Takes one's place: reads the positions. 1: a message was lost with the receiver before; 0; -EBADMSG: the

@@ -72,13 +72,6 @@ void nr_slot_ring_attach(struct nr_slot_ring *ring, void *memory)
     atomic_init(&ring->chunk_hint, 0);
 }
 
-/* Zeroed memory is an empty ring: FREE in lap 0, hints at 0, all chunks FREE. */
-void nr_slot_ring_init(struct nr_slot_ring *ring, void *memory)
-{
-    memset(memory, 0, nr_slot_ring_bytes(ring));
-    nr_slot_ring_attach(ring, memory);
-}
-
 /* A walk from slot to slot ends after this many steps, whatever a peer has written: others would have had to
    go around the ring several times meanwhile. The caller then looks again from the hint. */
 static uint32_t nr_slot_steps(const struct nr_slot_ring *ring)

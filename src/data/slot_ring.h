@@ -84,9 +84,9 @@ struct nr_slot_ring {
 /* What a ring of these sizes needs. chunk_bytes is rounded up to a multiple of 64 by the caller. */
 size_t nr_slot_ring_bytes(const struct nr_slot_ring *sizes);
 
-/* The handle's sizes are set; points it at `memory` (64-byte aligned). init also makes it empty. */
+/* The handle's sizes are set; points it at `memory` (64-byte aligned). Zeroed memory is an empty ring: FREE in
+   lap 0, hints at 0, all chunks FREE. */
 void nr_slot_ring_attach(struct nr_slot_ring *ring, void *memory);
-void nr_slot_ring_init(struct nr_slot_ring *ring, void *memory);
 
 static inline size_t nr_slot_inline_bytes(const struct nr_slot_ring *ring)
 {

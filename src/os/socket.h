@@ -56,7 +56,7 @@ long nr_os_recvmsg_try(int fd, struct msghdr *message, int flags);
 long nr_os_send_try(int fd, const void *data, size_t size_bytes);
 long nr_os_recv_try(int fd, void *data, size_t size_bytes);
 
-/* Descriptors as control data. `room` has at least nr_os_fds_room() bytes, aligned for a long. */
+/* Descriptors as control data. `room` has at least NR_OS_FDS_ROOM_BYTES, aligned for a long. */
 #define NR_OS_FDS_ROOM_BYTES CMSG_SPACE(sizeof(int) * NR_OS_FDS_MAX)
 void nr_os_fds_attach(struct msghdr *message, void *room, const int *fds, size_t fds_count);
 /* Those that came; what is beyond `capacity` is closed. Returns true if any was cut off. */
