@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "child.h"
+#include "interrupting.h"
 #include <errno.h>
 #include <naru/endpoint.h>
 #include <poll.h>
@@ -305,21 +306,6 @@ static void test_permission(void **state)
         skip();
     }
     assert_int_equal(child_run(test_permission_child, &pid), 0);
-}
-
-static struct naru_endpoint *test_interrupted;
-
-static void test_on_alarm(int signal_number)
-{
-    (void)signal_number;
-    naru_interrupt(test_interrupted);
-}
-
-static void *test_interrupt_later(void *context)
-{
-    sleep_ms(50);
-    naru_interrupt(context);
-    return NULL;
 }
 
 static void test_interrupt_child(void *context)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "child.h"
+#include "interrupting.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <naru/endpoint.h>
@@ -377,21 +378,6 @@ static void test_removed(void **state)
             pthread_join(thread, NULL);
         naru_close(both);
     }
-}
-
-static struct naru_endpoint *test_interrupted;
-
-static void test_on_alarm(int signal_number)
-{
-    (void)signal_number;
-    naru_interrupt(test_interrupted);
-}
-
-static void *test_interrupt_later(void *context)
-{
-    sleep_ms(50);
-    naru_interrupt(context);
-    return NULL;
 }
 
 static void test_interrupt_child(void *context)
