@@ -73,6 +73,7 @@ static int nr_channel_request(struct nr_request *ret, const char *uri, enum naru
     result = nr_options_complete(&request.options, options);
     if (result < 0)
         return result;
+    request.wants_pattern = options && options->pattern;
     enum naru_pattern pattern = request.options.pattern;
     const struct naru_transport_row *row = nr_table_row(request.uri.scheme, pattern);
     if (!row || !row->supported)

@@ -33,6 +33,7 @@ struct nr_request {
     const char *text; /* the URI as it was given, for error texts */
     enum naru_role role;
     struct naru_options options;
+    bool wants_pattern; /* it was given, and is not just the default */
 };
 
 /* A message on its way out. parts_count >= 1; the sum of the parts is size_bytes. */

@@ -2,7 +2,7 @@
 /*
  * shm -- shm:// : channels in shared memory
  *
- * Contents   the private views - opening - leaving - the table of functions
+ * Contents   kinds and views - opening - leaving - readiness, figures
  * What       Segments: how they are made, attached and left. Sending and receiving are in shm_slots.c (many to
  *            many) and shm_bytes.c (one to one, pairs); see shm.h.
  * Memory     A segment is made whole and with all its space before it has a name: no one sees a half-made one, and
@@ -18,19 +18,36 @@
 #include "os/process.h"
 #include <string.h>
 
-/* -- the private views ----------------------------------------------------------------------- */
+/* -- kinds and views ------------------------------------------------------------------------- */
+
+static const struct nr_shm_kind *const nr_shm_kinds[] = {
+    &nr_shm_slots_kind,
+    &nr_shm_bytes_kind,
+    &nr_shm_pair_kind,
+};
+
+const struct nr_shm_kind *nr_shm_kind_find(uint32_t number)
+{
+    for (size_t i = 0; i < nr_count_of(nr_shm_kinds); i++)
+        if (nr_shm_kinds[i]->number == number)
+            return nr_shm_kinds[i];
+    return NULL;
+}
+
+const struct nr_shm_kind *nr_shm_kind_wanted(const struct naru_options *options)
+{
+    for (size_t i = 0; i < nr_count_of(nr_shm_kinds); i++)
+        if (nr_shm_kinds[i]->pattern == options->pattern &&
+            nr_shm_kinds[i]->is_one_to_one == !!options->one_to_one)
+            return nr_shm_kinds[i];
+    return NULL;
+}
 
 static void nr_shm_repair(void *context, unsigned dead)
 {
     struct nr_shm *shm = context;
 
-    if (shm->kind == NR_SHM_SLOTS) {
-        nr_slot_repair(&shm->slots, dead);
-    } else {
-        struct nr_byte_ring_shared *shared = shm->in.shared;
-        nr_byte_seat_clear(&shared->receiver, dead, true);
-        nr_byte_seat_clear(&shared->sender, dead, true);
-    }
+    shm->kind->repair(shm, dead);
     nr_shm_wake_all(shm->header);
 }
 
@@ -38,78 +55,34 @@ static void nr_shm_repair(void *context, unsigned dead)
 static void nr_shm_view(struct nr_shm *shm)
 {
     struct nr_shm_header *header = shm->header;
-    char *ring = (char *)header + nr_shm_layout_ring(header);
     struct naru_options *options = &shm->endpoint.options;
 
-    shm->kind = header->kind;
-    shm->slots = nr_shm_layout_slots(header);
-    shm->out.capacity_bytes = shm->in.capacity_bytes = header->ring_bytes;
-    shm->out.at_most_once = shm->in.at_most_once = header->delivery == NARU_AT_MOST_ONCE;
-    if (shm->kind == NR_SHM_SLOTS)
-        nr_slot_ring_attach(&shm->slots, ring);
-    if (shm->kind == NR_SHM_BYTES) {
-        nr_byte_ring_attach(&shm->out, ring);
-        nr_byte_ring_attach(&shm->in, ring);
-    }
-    if (shm->kind == NR_SHM_PAIR) {
-        size_t one = nr_byte_ring_bytes(header->ring_bytes);
-        nr_byte_ring_attach(&shm->out, ring + (shm->end ? one : 0));
-        nr_byte_ring_attach(&shm->in, ring + (shm->end ? 0 : one));
-    }
+    shm->kind = nr_shm_kind_find(header->kind);
+    shm->endpoint.transport = &shm->kind->transport;
     shm->party.table.entries = (void *)((char *)header + nr_shm_layout_participants());
     shm->party.table.count = header->participants_max;
     shm->party.death_word = &header->death_word;
     shm->party.repair = nr_shm_repair;
     shm->party.context = shm;
+    options->pattern = shm->kind->pattern;
     options->when_full = header->when_full;
     options->delivery = header->delivery;
     options->message_size_max_bytes = header->message_size_max_bytes;
     options->capacity_messages = header->capacity_messages;
     options->participants_max = header->participants_max;
     options->held_max = header->held_max;
-    options->one_to_one = shm->kind != NR_SHM_SLOTS;
-}
-
-/* One to one: takes the place of the role, or names who has it. */
-static int nr_shm_sit(struct nr_shm *shm)
-{
-    bool sends = shm->endpoint.role == NARU_SENDER;
-    struct nr_byte_ring *ring = sends ? &shm->out : &shm->in;
-    _Atomic uint64_t *seat = sends ? &ring->shared->sender : &ring->shared->receiver;
-
-    for (int tries = 0; tries < 3; tries++) {
-        int holder = nr_byte_seat_claim(seat, shm->party.me);
-        if (holder < 0 && nr_party_is_dead(&shm->party, (unsigned)-holder - 1)) {
-            nr_party_sweep(&shm->party, false);
-            continue;
-        }
-        if (holder < 0)
-            return nr_fail(-EBUSY, "%s is one-to-one, and process %d is its %s already",
-                           shm->endpoint.uri, nr_party_pid(&shm->party, (unsigned)-holder - 1),
-                           sends ? "sender" : "receiver");
-        shm->told = nr_byte_seat_word(&shm->in);
-        int result = nr_byte_ring_sit(ring, sends);
-        if (result < 0)
-            return nr_fail(-EBADMSG,
-                           "%s is damaged (its positions make no sense); remove it with "
-                           "`naru unlink`",
-                           shm->endpoint.uri);
-        shm->endpoint.lost_messages += (uint64_t)result;
-        return 0;
-    }
-    return nr_fail(-EBUSY, "%s: its place is being fought for; try again", shm->endpoint.uri);
+    options->one_to_one = shm->kind->is_one_to_one;
+    shm->kind->view(shm, (char *)header + nr_shm_layout_ring(header));
 }
 
 static int nr_shm_join(struct nr_shm *shm)
 {
-    if (shm->kind == NR_SHM_BYTES && shm->endpoint.role == NARU_BOTH)
-        return nr_fail(-EINVAL, "%s is one-to-one: open it as sender or as receiver",
-                       shm->endpoint.uri);
+    if (!(shm->kind->roles & (1u << shm->endpoint.role)))
+        return nr_fail(-EINVAL, "%s %s", shm->endpoint.uri, shm->kind->roles_text);
     int result = nr_party_join(&shm->party, shm->endpoint.role);
     if (result < 0)
         return result;
-    shm->slots.me = shm->party.me;
-    return shm->kind == NR_SHM_BYTES ? nr_shm_sit(shm) : 0;
+    return shm->kind->join ? shm->kind->join(shm) : 0;
 }
 
 /* -- opening ------------------------------------------------------------------------------- */
@@ -138,7 +111,7 @@ static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
     return 0;
 }
 
-static void nr_shm_release(struct naru_endpoint *endpoint)
+void nr_shm_release(struct naru_endpoint *endpoint)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
@@ -187,7 +160,7 @@ static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, c
     shm->header = memory;
     shm->size_bytes = (size_t)status.st_size;
     result = nr_shm_layout_check(shm->header, (uint64_t)status.st_size, path);
-    if (result == 0 && shm->header->kind == NR_SHM_PAIR)
+    if (result == 0 && nr_shm_kind_find(shm->header->kind)->no_participants)
         result = nr_fail(-EBADMSG, "%s is no named channel", path);
     return result < 0 ? result : nr_shm_layout_agree(shm->header, request);
 }
@@ -223,10 +196,13 @@ static int nr_shm_fill(struct nr_shm *shm, int fd, const struct nr_shm_header *p
 /* -EEXIST without a text: someone was faster. */
 static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, const char *path)
 {
+    const struct nr_shm_kind *kind = nr_shm_kind_wanted(&request->options);
     struct nr_shm_header plan;
-    uint32_t kind = request->options.one_to_one ? NR_SHM_BYTES : NR_SHM_SLOTS;
-    int result = nr_shm_layout_plan(&plan, request, kind);
 
+    if (!kind)
+        return nr_fail(-EOPNOTSUPP, "%s: one_to_one: only a queue is from one to one",
+                       request->text);
+    int result = nr_shm_layout_plan(&plan, request, kind);
     if (result < 0)
         return result;
     nr_cleanup_close int fd = nr_os_memory_file_new(path, request->options.file_mode);
@@ -279,7 +255,7 @@ static int nr_shm_path(char path[NR_OS_PATH_BYTES], const struct nr_uri *uri, bo
                       : 0;
 }
 
-static int nr_shm_open(struct naru_endpoint **ret, const struct nr_request *request)
+int nr_shm_open(struct naru_endpoint **ret, const struct nr_request *request)
 {
     char path[NR_OS_PATH_BYTES];
     struct nr_shm *shm;
@@ -326,16 +302,14 @@ static int nr_shm_pair_end(struct nr_shm **ret, const struct nr_request *request
     if (result < 0)
         return nr_error_default(result, NR_ORIGIN, "no memory for a pair");
     nr_shm_view(shm);
-    nr_byte_ring_sit(&shm->out, true);
-    nr_byte_ring_sit(&shm->in, false);
-    return 0;
+    return shm->kind->join(shm);
 }
 
-static int nr_shm_pair(struct naru_endpoint *ret[2], const struct nr_request *request)
+int nr_shm_pair(struct naru_endpoint *ret[2], const struct nr_request *request)
 {
     struct nr_shm *ends[2] = {NULL, NULL};
     struct nr_shm_header plan;
-    int result = nr_shm_layout_plan(&plan, request, NR_SHM_PAIR);
+    int result = nr_shm_layout_plan(&plan, request, &nr_shm_pair_kind);
 
     if (result < 0)
         return result;
@@ -355,7 +329,7 @@ static int nr_shm_pair(struct naru_endpoint *ret[2], const struct nr_request *re
     return 0;
 }
 
-static int nr_shm_adopt(struct naru_endpoint *endpoint)
+int nr_shm_adopt(struct naru_endpoint *endpoint)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
@@ -369,25 +343,18 @@ static int nr_shm_adopt(struct naru_endpoint *endpoint)
 
 /* -- leaving ------------------------------------------------------------------------------- */
 
-static void nr_shm_leave(struct naru_endpoint *endpoint)
+void nr_shm_leave(struct naru_endpoint *endpoint)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
     if (shm->has_watcher)
         nr_watcher_stop(&shm->watcher);
-    if (shm->kind == NR_SHM_PAIR) {
-        __atomic_store_n(&shm->header->closed[shm->end], 1, __ATOMIC_RELEASE);
-    } else if (shm->kind == NR_SHM_BYTES) {
-        nr_byte_seat_clear(&shm->in.shared->sender, shm->party.me, false);
-        nr_byte_seat_clear(&shm->in.shared->receiver, shm->party.me, false);
-    } else {
-        nr_slot_repair(&shm->slots, shm->party.me); /* what it still holds goes back */
-    }
+    shm->kind->leave(shm);
     nr_party_leave(&shm->party);
     nr_shm_wake_all(shm->header);
 }
 
-static int nr_shm_unlink(const struct nr_uri *uri)
+int nr_shm_unlink(const struct nr_uri *uri)
 {
     char path[NR_OS_PATH_BYTES];
     uint64_t magic = 0;
@@ -406,51 +373,9 @@ static int nr_shm_unlink(const struct nr_uri *uri)
                : 0;
 }
 
-/* -- the table of functions ---------------------------------------------------------------- */
+/* -- readiness, figures --------------------------------------------------------------------- */
 
-#define NR_SHM_BY_KIND(name, ...)                                                                  \
-    (nr_shm_of(endpoint)->kind == NR_SHM_SLOTS                                                     \
-         ? nr_shm_slots_##name(nr_shm_of(endpoint), __VA_ARGS__)                                   \
-         : nr_shm_bytes_##name(nr_shm_of(endpoint), __VA_ARGS__))
-
-static int nr_shm_send(struct naru_endpoint *endpoint, const struct nr_out *out,
-                       struct nr_deadline *deadline)
-{
-    return NR_SHM_BY_KIND(send, out, deadline);
-}
-static int nr_shm_recv(struct naru_endpoint *endpoint, struct nr_in *in,
-                       struct nr_deadline *deadline)
-{
-    return NR_SHM_BY_KIND(recv, in, deadline);
-}
-static int nr_shm_loan(struct naru_endpoint *endpoint, size_t size_bytes, struct naru_message *ret,
-                       struct nr_deadline *deadline)
-{
-    return NR_SHM_BY_KIND(loan, size_bytes, ret, deadline);
-}
-static int nr_shm_commit(struct naru_endpoint *endpoint, struct naru_message *message)
-{
-    return NR_SHM_BY_KIND(commit, message);
-}
-static int nr_shm_cancel(struct naru_endpoint *endpoint, struct naru_message *message)
-{
-    return NR_SHM_BY_KIND(cancel, message);
-}
-static int nr_shm_take(struct naru_endpoint *endpoint, struct naru_message *ret,
-                       struct nr_deadline *deadline)
-{
-    return NR_SHM_BY_KIND(take, ret, deadline);
-}
-static int nr_shm_ack(struct naru_endpoint *endpoint, struct naru_message *message)
-{
-    return NR_SHM_BY_KIND(ack, message);
-}
-static int nr_shm_requeue(struct naru_endpoint *endpoint, struct naru_message *message)
-{
-    return NR_SHM_BY_KIND(requeue, message);
-}
-
-static int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events)
+int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
@@ -462,7 +387,7 @@ static int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events)
     return nr_watcher_fd(&shm->watcher);
 }
 
-static void nr_shm_arm(struct naru_endpoint *endpoint)
+void nr_shm_arm(struct naru_endpoint *endpoint)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
@@ -471,40 +396,19 @@ static void nr_shm_arm(struct naru_endpoint *endpoint)
     nr_watcher_arm(&shm->watcher);
 }
 
-static int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
+int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
-    if (shm->kind != NR_SHM_PAIR)
+    if (!nr_shm_is_pair(shm)) {
         nr_party_sweep(&shm->party, true); /* the dead are not peers */
-    if (shm->kind == NR_SHM_SLOTS) {
-        stat->queued_messages = nr_slot_queued(&shm->slots);
-        stat->known |= NARU_STAT_QUEUED;
-    }
-    if (shm->kind != NR_SHM_PAIR) {
         stat->peers = nr_party_count(&shm->party, 0);
         stat->known |= NARU_STAT_PEERS;
     }
+    if (shm->kind->stat)
+        shm->kind->stat(shm, stat);
     return 0;
 }
 
-const struct nr_transport nr_shm_transport = {
-    .scheme = "shm",
-    .open = nr_shm_open,
-    .pair = nr_shm_pair,
-    .adopt = nr_shm_adopt,
-    .leave = nr_shm_leave,
-    .release = nr_shm_release,
-    .unlink = nr_shm_unlink,
-    .send = nr_shm_send,
-    .recv = nr_shm_recv,
-    .loan = nr_shm_loan,
-    .commit = nr_shm_commit,
-    .cancel = nr_shm_cancel,
-    .take = nr_shm_take,
-    .ack = nr_shm_ack,
-    .requeue = nr_shm_requeue,
-    .descriptor = nr_shm_descriptor,
-    .arm = nr_shm_arm,
-    .stat = nr_shm_stat,
-};
+/* What there is before it is known which kind. */
+const struct nr_transport nr_shm_transport = {NR_SHM_COMMON};

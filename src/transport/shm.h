@@ -3,7 +3,7 @@
 /*
  * shm -- the inside of shm:// : what its files share
  *
- * shm.c        segments: made, attached, left; the table of functions
+ * shm.c        segments: made, attached, left; what each kind has in common
  * shm_layout.c where things stand in a segment, and whether a header is to be believed
  * shm_wait.c   how one waits on a segment, and is woken
  * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
@@ -22,12 +22,14 @@
 
 enum {
     NR_SHM_LAYOUT = 1,
-    NR_SHM_SLOTS = 1, /* kinds */
+    NR_SHM_SLOTS = 1, /* the kinds' numbers in the header */
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,
-    NR_SHM_SPIN_FIRST = 1000, /* looks, before it is known whether they pay */
+    NR_SHM_SLOTS_MOST = 1 << 20, /* limits, of slots and of chunks */
+    NR_SHM_SPIN_FIRST = 1000,    /* looks, before it is known whether they pay */
 };
-#define NR_SHM_MAGIC 0x6d68732d7572616eull /* "naru-shm" */
+#define NR_SHM_MAGIC      0x6d68732d7572616eull /* "naru-shm" */
+#define NR_SHM_TOTAL_MOST ((uint64_t)1 << 40)
 
 /* Written once, before the segment has a name; afterwards only gates and `closed` change. */
 struct nr_shm_header {
@@ -48,12 +50,14 @@ struct nr_shm_header {
     struct nr_gate not_empty[2], not_full[2]; /* by direction; [0] where there is only one */
 };
 
+struct nr_shm_kind;
+
 struct nr_shm {
     struct naru_endpoint endpoint;
     struct nr_shm_header *header;
     size_t size_bytes;
-    uint32_t kind; /* a private copy, as are the bounds in the rings */
-    int end;       /* pair: 0 or 1 */
+    const struct nr_shm_kind *kind;
+    int end; /* pair: 0 or 1 */
     struct nr_party party;
     struct nr_slot_ring slots;
     struct nr_byte_ring out, in; /* pair: both; one to one: the one of the role */
@@ -77,14 +81,15 @@ static inline struct nr_shm *nr_shm_of(struct naru_endpoint *endpoint)
 
 /* -- shm_layout.c -- */
 
-/* Offsets in the segment, and the sizes of its ring of slots. */
+/* Offsets in the segment: of the participants, and of what the kind has behind them. */
 uint64_t nr_shm_layout_participants(void);
 uint64_t nr_shm_layout_ring(const struct nr_shm_header *header);
-struct nr_slot_ring nr_shm_layout_slots(const struct nr_shm_header *header);
+
+uint64_t nr_shm_layout_round(uint64_t bytes, uint64_t to);
 
 /* What the creator's options ask for, with the defaults. */
 int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *request,
-                       uint32_t kind);
+                       const struct nr_shm_kind *kind);
 
 /* Is it a channel, undamaged, of this layout, of this PID namespace? `path` is for the text. */
 int nr_shm_layout_check(const struct nr_shm_header *header, uint64_t file_bytes, const char *path);
@@ -123,20 +128,60 @@ void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause);
 
 extern const struct nr_watcher_work nr_shm_watch;
 
-/* -- shm_slots.c, shm_bytes.c: the transport's functions for their kind -- */
+/* -- the kinds ----------------------------------------------------------------------------- */
 
-#define NR_SHM_FUNCTIONS(kind)                                                                     \
-    int nr_shm_##kind##_send(struct nr_shm *shm, const struct nr_out *out,                         \
-                             struct nr_deadline *deadline);                                        \
-    int nr_shm_##kind##_recv(struct nr_shm *shm, struct nr_in *in, struct nr_deadline *deadline);  \
-    int nr_shm_##kind##_loan(struct nr_shm *shm, size_t size_bytes, struct naru_message *ret,      \
-                             struct nr_deadline *deadline);                                        \
-    int nr_shm_##kind##_commit(struct nr_shm *shm, struct naru_message *message);                  \
-    int nr_shm_##kind##_cancel(struct nr_shm *shm, struct naru_message *message);                  \
-    int nr_shm_##kind##_take(struct nr_shm *shm, struct naru_message *ret,                         \
-                             struct nr_deadline *deadline);                                        \
-    int nr_shm_##kind##_ack(struct nr_shm *shm, struct naru_message *message);                     \
-    int nr_shm_##kind##_requeue(struct nr_shm *shm, struct naru_message *message);                 \
-    bool nr_shm_##kind##_may_recv(struct nr_shm *shm)
-NR_SHM_FUNCTIONS(slots);
-NR_SHM_FUNCTIONS(bytes);
+/*
+ * A kind of segment: its place in the header, and what the endpoints on it do. One file each; shm.c does what
+ * they have in common and fills in the rest of `transport` (NR_SHM_COMMON).
+ */
+struct nr_shm_kind {
+    uint32_t number; /* in the header */
+    enum naru_pattern pattern;
+    bool is_one_to_one;
+    bool no_participants; /* a pair: its two processes know each other */
+    unsigned roles;       /* a bit for each enum naru_role that may open it; the text: */
+    const char *roles_text;
+    struct nr_transport transport;
+
+    /* The creator's options become sizes in the header, whose common fields are filled in. */
+    int (*plan)(struct nr_shm_header *header, const struct nr_request *request);
+    /* An attacher's look at those sizes: within the limits, and no overflow in bytes(). */
+    bool (*is_sane)(const struct nr_shm_header *header);
+    /* What it needs behind the participants. New memory is zero. */
+    uint64_t (*bytes)(const struct nr_shm_header *header);
+
+    /* Private views of the memory behind the participants; copies of the bounds. */
+    void (*view)(struct nr_shm *shm, void *memory);
+    int (*join)(struct nr_shm *shm); /* takes its place, as a participant; NULL: nothing to do */
+    void (*leave)(struct nr_shm *shm);
+    void (*repair)(struct nr_shm *shm, unsigned dead); /* see party.h; shm.c wakes all behind it */
+    bool (*may_recv)(struct nr_shm *shm);
+    void (*stat)(struct nr_shm *shm, struct naru_stat *stat); /* or NULL */
+};
+
+extern const struct nr_shm_kind nr_shm_slots_kind, nr_shm_bytes_kind, nr_shm_pair_kind;
+
+const struct nr_shm_kind *nr_shm_kind_find(uint32_t number);
+const struct nr_shm_kind *nr_shm_kind_wanted(const struct naru_options *options); /* by a creator */
+
+static inline bool nr_shm_is_pair(const struct nr_shm *shm)
+{
+    return shm->kind->no_participants;
+}
+
+/* -- shm.c: what is the same for each kind -- */
+
+int nr_shm_open(struct naru_endpoint **ret, const struct nr_request *request);
+int nr_shm_pair(struct naru_endpoint *ret[2], const struct nr_request *request);
+int nr_shm_adopt(struct naru_endpoint *endpoint);
+void nr_shm_leave(struct naru_endpoint *endpoint);
+void nr_shm_release(struct naru_endpoint *endpoint);
+int nr_shm_unlink(const struct nr_uri *uri);
+int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events);
+void nr_shm_arm(struct naru_endpoint *endpoint);
+int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat);
+
+#define NR_SHM_COMMON                                                                              \
+    .scheme = "shm", .open = nr_shm_open, .pair = nr_shm_pair, .adopt = nr_shm_adopt,              \
+    .leave = nr_shm_leave, .release = nr_shm_release, .unlink = nr_shm_unlink,                     \
+    .descriptor = nr_shm_descriptor, .arm = nr_shm_arm, .stat = nr_shm_stat

@@ -11,14 +11,16 @@
 #include <string.h>
 
 enum {
-    NR_SHM_ASK_EVERY = 64
-}; /* empty looks without waiting between two questions to the kernel */
+    NR_SHM_BYTES_ASK_EVERY =
+        64, /* looks in vain, without waiting, between two questions to the kernel */
+    NR_SHM_BYTES_RING_BYTES = 256 * 1024, /* default */
+};
 
-bool nr_shm_bytes_may_recv(struct nr_shm *shm)
+static bool nr_shm_bytes_may_recv(struct nr_shm *shm)
 {
     if (nr_byte_may_peek(&shm->in))
         return true;
-    if (shm->kind == NR_SHM_PAIR)
+    if (nr_shm_is_pair(shm))
         return __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE);
     return nr_byte_seat_word(&shm->in) != __atomic_load_n(&shm->told, __ATOMIC_RELAXED);
 }
@@ -38,18 +40,18 @@ static int nr_shm_bytes_closed(struct nr_shm *shm)
 /* Asks for a pair's other side, each time before sleeping and now and then otherwise. */
 static int nr_shm_bytes_peer(struct nr_shm *shm, const struct nr_shm_pause *pause)
 {
-    if (shm->kind != NR_SHM_PAIR)
+    if (!nr_shm_is_pair(shm))
         return 0;
     if (__atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE))
         return nr_shm_bytes_closed(shm);
-    bool ask = pause->is_prepared || ++shm->looks % NR_SHM_ASK_EVERY == 0;
+    bool ask = pause->is_prepared || ++shm->looks % NR_SHM_BYTES_ASK_EVERY == 0;
     return ask && nr_endpoint_peer_is_dead(&shm->endpoint) ? nr_shm_bytes_died(shm) : 0;
 }
 
 /* The ring is empty: is there an end to tell? With `tell` it counts as told. */
 static int nr_shm_bytes_ended(struct nr_shm *shm, const struct nr_shm_pause *pause, bool tell)
 {
-    if (shm->kind == NR_SHM_PAIR)
+    if (nr_shm_is_pair(shm))
         return nr_shm_bytes_peer(shm, pause);
     uint64_t word = nr_byte_seat_word(&shm->in), told = shm->told;
     if (word == told)
@@ -67,7 +69,7 @@ static int nr_shm_bytes_reserve(struct nr_shm *shm, size_t size_bytes, char **re
 {
     struct nr_shm_pause pause = {0};
 
-    if (shm->kind == NR_SHM_PAIR)
+    if (nr_shm_is_pair(shm))
         nr_os_futex_arm(&shm->header->death_word);
     else
         nr_party_operate(&shm->party);
@@ -75,8 +77,7 @@ static int nr_shm_bytes_reserve(struct nr_shm *shm, size_t size_bytes, char **re
         return nr_fail(-EBUSY,
                        "%s: one loan at a time on a one-to-one channel; commit or cancel it",
                        shm->endpoint.uri);
-    if (shm->kind == NR_SHM_PAIR &&
-        __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_RELAXED))
+    if (nr_shm_is_pair(shm) && __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_RELAXED))
         return nr_shm_bytes_closed(shm);
     for (;;) {
         int result = nr_byte_reserve(&shm->out, (uint32_t)size_bytes, ret);
@@ -97,8 +98,10 @@ static int nr_shm_bytes_reserve(struct nr_shm *shm, size_t size_bytes, char **re
     }
 }
 
-int nr_shm_bytes_send(struct nr_shm *shm, const struct nr_out *out, struct nr_deadline *deadline)
+static int nr_shm_bytes_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+                             struct nr_deadline *deadline)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     char *payload;
     int result = nr_shm_bytes_reserve(shm, out->size_bytes, &payload, deadline);
 
@@ -110,9 +113,10 @@ int nr_shm_bytes_send(struct nr_shm *shm, const struct nr_out *out, struct nr_de
     return 0;
 }
 
-int nr_shm_bytes_loan(struct nr_shm *shm, size_t size_bytes, struct naru_message *ret,
-                      struct nr_deadline *deadline)
+static int nr_shm_bytes_loan(struct naru_endpoint *endpoint, size_t size_bytes,
+                             struct naru_message *ret, struct nr_deadline *deadline)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     char *payload;
     int result = nr_shm_bytes_reserve(shm, size_bytes, &payload, deadline);
 
@@ -127,16 +131,20 @@ int nr_shm_bytes_loan(struct nr_shm *shm, size_t size_bytes, struct naru_message
     return 0;
 }
 
-int nr_shm_bytes_commit(struct nr_shm *shm, struct naru_message *message)
+static int nr_shm_bytes_commit(struct naru_endpoint *endpoint, struct naru_message *message)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
     nr_byte_publish(&shm->out, (uint32_t)message->size_bytes, message->type);
     shm->is_loaning = false;
     nr_shm_wake(nr_shm_gate_empty(shm, false));
     return 0;
 }
 
-int nr_shm_bytes_cancel(struct nr_shm *shm, struct naru_message *message)
+static int nr_shm_bytes_cancel(struct naru_endpoint *endpoint, struct naru_message *message)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
     (void)message;
     shm->is_loaning = false;
     return 0;
@@ -150,7 +158,7 @@ static int nr_shm_bytes_next(struct nr_shm *shm, struct nr_byte_record *ret,
     struct nr_shm_pause pause = {0};
     bool has_ended = false;
 
-    if (shm->kind == NR_SHM_PAIR)
+    if (nr_shm_is_pair(shm))
         nr_os_futex_arm(&shm->header->death_word);
     else
         nr_party_operate(&shm->party);
@@ -197,8 +205,10 @@ static void nr_shm_bytes_done(struct nr_shm *shm, size_t size_bytes)
     nr_shm_wake(nr_shm_gate_full(shm, false));
 }
 
-int nr_shm_bytes_recv(struct nr_shm *shm, struct nr_in *in, struct nr_deadline *deadline)
+static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+                             struct nr_deadline *deadline)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     struct naru_message *message = in->message;
     struct nr_byte_record record;
     int result = nr_shm_bytes_next(shm, &record, deadline);
@@ -216,8 +226,10 @@ int nr_shm_bytes_recv(struct nr_shm *shm, struct nr_in *in, struct nr_deadline *
     return 0;
 }
 
-int nr_shm_bytes_take(struct nr_shm *shm, struct naru_message *ret, struct nr_deadline *deadline)
+static int nr_shm_bytes_take(struct naru_endpoint *endpoint, struct naru_message *ret,
+                             struct nr_deadline *deadline)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_byte_record record;
     int result = nr_shm_bytes_next(shm, &record, deadline);
 
@@ -231,18 +243,179 @@ int nr_shm_bytes_take(struct nr_shm *shm, struct naru_message *ret, struct nr_de
     return 0;
 }
 
-int nr_shm_bytes_ack(struct nr_shm *shm, struct naru_message *message)
+static int nr_shm_bytes_ack(struct naru_endpoint *endpoint, struct naru_message *message)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
     shm->is_holding = false;
     nr_shm_bytes_done(shm, message->internal[2]);
     return 0;
 }
 
 /* It is still the next one; from now on it is flagged. */
-int nr_shm_bytes_requeue(struct nr_shm *shm, struct naru_message *message)
+static int nr_shm_bytes_requeue(struct naru_endpoint *endpoint, struct naru_message *message)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
     (void)message;
     shm->is_holding = false;
     shm->in.redelivered_until = shm->in.position + 1;
     return 0;
 }
+
+/* -- the kinds: one to one, and a pair -------------------------------------------------------- */
+
+static int nr_shm_bytes_plan(struct nr_shm_header *header, const struct nr_request *request)
+{
+    const struct naru_options *options = &request->options;
+    uint64_t most = header->message_size_max_bytes;
+    uint64_t least = nr_byte_ring_capacity(most, 2);
+    uint64_t wanted = options->payload_bytes ? nr_shm_layout_round(options->payload_bytes, 64)
+                      : options->capacity_messages
+                          ? nr_byte_ring_capacity(most, options->capacity_messages)
+                          : NR_SHM_BYTES_RING_BYTES;
+
+    if (options->when_full == NARU_DROP_NEWEST || options->when_full == NARU_OVERWRITE_OLDEST)
+        return nr_fail(-EOPNOTSUPP,
+                       "%s: when_full: a one-to-one channel blocks or fails; leave "
+                       "one_to_one to drop or overwrite",
+                       request->text);
+    header->ring_bytes = wanted < least ? least : wanted;
+    header->held_max = 1;
+    return 0;
+}
+
+static bool nr_shm_bytes_is_sane(const struct nr_shm_header *header)
+{
+    return header->ring_bytes % 64 == 0 && header->ring_bytes <= NR_SHM_TOTAL_MOST &&
+           header->ring_bytes >= nr_byte_ring_capacity(header->message_size_max_bytes, 2);
+}
+
+static uint64_t nr_shm_bytes_bytes(const struct nr_shm_header *header)
+{
+    return nr_byte_ring_bytes(header->ring_bytes);
+}
+
+static uint64_t nr_shm_bytes_pair_bytes(const struct nr_shm_header *header)
+{
+    return 2 * nr_byte_ring_bytes(header->ring_bytes);
+}
+
+static void nr_shm_bytes_view_ring(struct nr_shm *shm, struct nr_byte_ring *ring, void *memory)
+{
+    ring->capacity_bytes = shm->header->ring_bytes;
+    ring->at_most_once = shm->header->delivery == NARU_AT_MOST_ONCE;
+    nr_byte_ring_attach(ring, memory);
+}
+
+static void nr_shm_bytes_view(struct nr_shm *shm, void *memory)
+{
+    nr_shm_bytes_view_ring(shm, &shm->out, memory);
+    nr_shm_bytes_view_ring(shm, &shm->in, memory);
+}
+
+static void nr_shm_bytes_pair_view(struct nr_shm *shm, void *memory)
+{
+    char *first = memory, *second = first + nr_byte_ring_bytes(shm->header->ring_bytes);
+
+    nr_shm_bytes_view_ring(shm, &shm->out, shm->end ? second : first);
+    nr_shm_bytes_view_ring(shm, &shm->in, shm->end ? first : second);
+}
+
+/* Takes the place of the role, or names who has it. */
+static int nr_shm_bytes_join(struct nr_shm *shm)
+{
+    bool sends = shm->endpoint.role == NARU_SENDER;
+    struct nr_byte_ring *ring = sends ? &shm->out : &shm->in;
+    _Atomic uint64_t *seat = sends ? &ring->shared->sender : &ring->shared->receiver;
+
+    for (int tries = 0; tries < 3; tries++) {
+        int holder = nr_byte_seat_claim(seat, shm->party.me);
+        if (holder < 0 && nr_party_is_dead(&shm->party, (unsigned)-holder - 1)) {
+            nr_party_sweep(&shm->party, false);
+            continue;
+        }
+        if (holder < 0)
+            return nr_fail(-EBUSY, "%s is one-to-one, and process %d is its %s already",
+                           shm->endpoint.uri, nr_party_pid(&shm->party, (unsigned)-holder - 1),
+                           sends ? "sender" : "receiver");
+        shm->told = nr_byte_seat_word(&shm->in);
+        int result = nr_byte_ring_sit(ring, sends);
+        if (result < 0)
+            return nr_fail(-EBADMSG,
+                           "%s is damaged (its positions make no sense); remove it with "
+                           "`naru unlink`",
+                           shm->endpoint.uri);
+        shm->endpoint.lost_messages += (uint64_t)result;
+        return 0;
+    }
+    return nr_fail(-EBUSY, "%s: its place is being fought for; try again", shm->endpoint.uri);
+}
+
+static int nr_shm_bytes_pair_join(struct nr_shm *shm)
+{
+    nr_byte_ring_sit(&shm->out, true);
+    nr_byte_ring_sit(&shm->in, false);
+    return 0;
+}
+
+static void nr_shm_bytes_clear(struct nr_shm *shm, unsigned index, bool died)
+{
+    nr_byte_seat_clear(&shm->in.shared->receiver, index, died);
+    nr_byte_seat_clear(&shm->in.shared->sender, index, died);
+}
+
+static void nr_shm_bytes_repair(struct nr_shm *shm, unsigned dead)
+{
+    nr_shm_bytes_clear(shm, dead, true);
+}
+
+static void nr_shm_bytes_leave(struct nr_shm *shm)
+{
+    nr_shm_bytes_clear(shm, shm->party.me, false);
+}
+
+static void nr_shm_bytes_pair_leave(struct nr_shm *shm)
+{
+    __atomic_store_n(&shm->header->closed[shm->end], 1, __ATOMIC_RELEASE);
+}
+
+#define NR_SHM_BYTES_TRANSPORT                                                                     \
+    {                                                                                              \
+        NR_SHM_COMMON, .send = nr_shm_bytes_send, .recv = nr_shm_bytes_recv,                       \
+                       .loan = nr_shm_bytes_loan, .commit = nr_shm_bytes_commit,                   \
+                       .cancel = nr_shm_bytes_cancel, .take = nr_shm_bytes_take,                   \
+                       .ack = nr_shm_bytes_ack, .requeue = nr_shm_bytes_requeue,                   \
+    }
+
+const struct nr_shm_kind nr_shm_bytes_kind = {
+    .number = NR_SHM_BYTES,
+    .pattern = NARU_QUEUE,
+    .is_one_to_one = true,
+    .roles = 1 << NARU_SENDER | 1 << NARU_RECEIVER,
+    .roles_text = "is one-to-one: open it as sender or as receiver",
+    .transport = NR_SHM_BYTES_TRANSPORT,
+    .plan = nr_shm_bytes_plan,
+    .is_sane = nr_shm_bytes_is_sane,
+    .bytes = nr_shm_bytes_bytes,
+    .view = nr_shm_bytes_view,
+    .join = nr_shm_bytes_join,
+    .leave = nr_shm_bytes_leave,
+    .repair = nr_shm_bytes_repair,
+    .may_recv = nr_shm_bytes_may_recv,
+};
+
+const struct nr_shm_kind nr_shm_pair_kind = {
+    .number = NR_SHM_PAIR,
+    .pattern = NARU_QUEUE,
+    .is_one_to_one = true,
+    .no_participants = true,
+    .transport = NR_SHM_BYTES_TRANSPORT,
+    .plan = nr_shm_bytes_plan,
+    .is_sane = nr_shm_bytes_is_sane,
+    .bytes = nr_shm_bytes_pair_bytes,
+    .view = nr_shm_bytes_pair_view,
+    .join = nr_shm_bytes_pair_join,
+    .leave = nr_shm_bytes_pair_leave,
+    .may_recv = nr_shm_bytes_may_recv,
+};

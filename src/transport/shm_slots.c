@@ -12,7 +12,12 @@
 
 /* message->internal[2] of a loan or a take: its chunk; [3]: a loan's time-out */
 
-bool nr_shm_slots_may_recv(struct nr_shm *shm)
+enum {
+    NR_SHM_SLOTS_CHUNKS = 64, /* defaults */
+    NR_SHM_SLOTS_CHUNKS_BYTES = 4 * 1024 * 1024,
+};
+
+static bool nr_shm_slots_may_recv(struct nr_shm *shm)
 {
     return nr_slot_may_take(&shm->slots);
 }
@@ -119,8 +124,10 @@ static int nr_shm_slots_send_large(struct nr_shm *shm, const struct nr_out *out,
     return 0;
 }
 
-int nr_shm_slots_send(struct nr_shm *shm, const struct nr_out *out, struct nr_deadline *deadline)
+static int nr_shm_slots_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+                             struct nr_deadline *deadline)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_slot_claim claim;
 
     nr_party_operate(&shm->party);
@@ -138,9 +145,10 @@ int nr_shm_slots_send(struct nr_shm *shm, const struct nr_out *out, struct nr_de
     return 0;
 }
 
-int nr_shm_slots_loan(struct nr_shm *shm, size_t size_bytes, struct naru_message *ret,
-                      struct nr_deadline *deadline)
+static int nr_shm_slots_loan(struct naru_endpoint *endpoint, size_t size_bytes,
+                             struct naru_message *ret, struct nr_deadline *deadline)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     uint32_t index;
 
     nr_party_operate(&shm->party);
@@ -159,8 +167,9 @@ int nr_shm_slots_loan(struct nr_shm *shm, size_t size_bytes, struct naru_message
     return 0;
 }
 
-int nr_shm_slots_commit(struct nr_shm *shm, struct naru_message *message)
+static int nr_shm_slots_commit(struct naru_endpoint *endpoint, struct naru_message *message)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_deadline deadline = nr_deadline_in((int64_t)message->internal[3]);
     uint32_t chunk = (uint32_t)message->internal[2];
     struct nr_slot_claim claim;
@@ -179,8 +188,10 @@ int nr_shm_slots_commit(struct nr_shm *shm, struct naru_message *message)
     return 0;
 }
 
-int nr_shm_slots_cancel(struct nr_shm *shm, struct naru_message *message)
+static int nr_shm_slots_cancel(struct naru_endpoint *endpoint, struct naru_message *message)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
     nr_shm_slots_free_chunk(shm, (uint32_t)message->internal[2]);
     return 0;
 }
@@ -224,8 +235,10 @@ static void nr_shm_slots_describe(struct nr_shm *shm, const struct nr_slot_taken
                      NARU_KNOWS_DELIVERIES | NARU_KNOWS_LOST;
 }
 
-int nr_shm_slots_recv(struct nr_shm *shm, struct nr_in *in, struct nr_deadline *deadline)
+static int nr_shm_slots_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+                             struct nr_deadline *deadline)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     struct naru_message *message = in->message;
     struct nr_slot_taken taken;
     int result = nr_shm_slots_next(shm, &taken, deadline);
@@ -256,8 +269,10 @@ static int nr_shm_slots_too_many(struct nr_shm *shm)
         shm->endpoint.uri, __atomic_load_n(&shm->held, __ATOMIC_RELAXED));
 }
 
-int nr_shm_slots_take(struct nr_shm *shm, struct naru_message *ret, struct nr_deadline *deadline)
+static int nr_shm_slots_take(struct naru_endpoint *endpoint, struct naru_message *ret,
+                             struct nr_deadline *deadline)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_slot_taken taken;
 
     if (__atomic_load_n(&shm->held, __ATOMIC_RELAXED) >= shm->endpoint.options.held_max)
@@ -290,8 +305,9 @@ static int nr_shm_slots_held(struct nr_shm *shm, const struct naru_message *mess
     return 0;
 }
 
-int nr_shm_slots_ack(struct nr_shm *shm, struct naru_message *message)
+static int nr_shm_slots_ack(struct naru_endpoint *endpoint, struct naru_message *message)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_slot_taken taken;
     int result = nr_shm_slots_held(shm, message, &taken);
 
@@ -300,8 +316,9 @@ int nr_shm_slots_ack(struct nr_shm *shm, struct naru_message *message)
     return result;
 }
 
-int nr_shm_slots_requeue(struct nr_shm *shm, struct naru_message *message)
+static int nr_shm_slots_requeue(struct naru_endpoint *endpoint, struct naru_message *message)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_slot_taken taken;
     int result = nr_shm_slots_held(shm, message, &taken);
 
@@ -311,3 +328,117 @@ int nr_shm_slots_requeue(struct nr_shm *shm, struct naru_message *message)
     }
     return result;
 }
+
+/* -- the kind -------------------------------------------------------------------------------- */
+
+static uint32_t nr_shm_slots_power_of_two(uint64_t at_least)
+{
+    uint32_t power = 1;
+
+    while (power < at_least)
+        power *= 2;
+    return power;
+}
+
+static int nr_shm_slots_plan(struct nr_shm_header *header, const struct nr_request *request)
+{
+    const struct naru_options *options = &request->options;
+    uint64_t most = header->message_size_max_bytes;
+    uint64_t chunk = nr_shm_layout_round(most ? most : 1, 64);
+    uint64_t chunks = NR_SHM_SLOTS_CHUNKS_BYTES / chunk;
+
+    header->slots_count = nr_shm_slots_power_of_two(header->capacity_messages);
+    header->slot_bytes = most <= 64 - NR_SLOT_HEADER_BYTES ? 64 : 128;
+    header->chunk_bytes = chunk;
+    if (options->payload_bytes)
+        chunks = options->payload_bytes / chunk;
+    else if (chunks > NR_SHM_SLOTS_CHUNKS)
+        chunks = NR_SHM_SLOTS_CHUNKS;
+    header->chunks_count = (uint32_t)(chunks < 2 ? 2 : chunks);
+    header->held_max = options->held_max ? options->held_max : header->chunks_count;
+    return 0;
+}
+
+static struct nr_slot_ring nr_shm_slots_sizes(const struct nr_shm_header *header)
+{
+    return (struct nr_slot_ring){
+        .slots_count = header->slots_count,
+        .slot_bytes = header->slot_bytes,
+        .chunks_count = header->chunks_count,
+        .chunk_bytes = header->chunk_bytes,
+        .at_most_once = header->delivery == NARU_AT_MOST_ONCE,
+    };
+}
+
+static uint64_t nr_shm_slots_bytes(const struct nr_shm_header *header)
+{
+    struct nr_slot_ring sizes = nr_shm_slots_sizes(header);
+
+    return nr_slot_ring_bytes(&sizes);
+}
+
+static bool nr_shm_slots_is_sane(const struct nr_shm_header *header)
+{
+    return header->slots_count > 0 && header->slots_count <= NR_SHM_SLOTS_MOST &&
+           !(header->slots_count & (header->slots_count - 1)) && header->slot_bytes >= 64 &&
+           header->slot_bytes <= 4096 && header->slot_bytes % 64 == 0 &&
+           header->chunk_bytes % 64 == 0 && header->chunk_bytes <= NR_SHM_TOTAL_MOST &&
+           header->chunks_count >= 2 && header->chunks_count <= NR_SHM_SLOTS_MOST &&
+           header->chunk_bytes >= header->message_size_max_bytes;
+}
+
+static void nr_shm_slots_view(struct nr_shm *shm, void *memory)
+{
+    shm->slots = nr_shm_slots_sizes(shm->header);
+    nr_slot_ring_attach(&shm->slots, memory);
+}
+
+static int nr_shm_slots_join(struct nr_shm *shm)
+{
+    shm->slots.me = shm->party.me;
+    return 0;
+}
+
+static void nr_shm_slots_repair(struct nr_shm *shm, unsigned dead)
+{
+    nr_slot_repair(&shm->slots, dead);
+}
+
+/* What it still holds goes back. */
+static void nr_shm_slots_leave(struct nr_shm *shm)
+{
+    nr_slot_repair(&shm->slots, shm->party.me);
+}
+
+static void nr_shm_slots_stat(struct nr_shm *shm, struct naru_stat *stat)
+{
+    stat->queued_messages = nr_slot_queued(&shm->slots);
+    stat->known |= NARU_STAT_QUEUED;
+}
+
+const struct nr_shm_kind nr_shm_slots_kind = {
+    .number = NR_SHM_SLOTS,
+    .pattern = NARU_QUEUE,
+    .roles = 1 << NARU_SENDER | 1 << NARU_RECEIVER | 1 << NARU_BOTH,
+    .transport =
+        {
+            NR_SHM_COMMON,
+            .send = nr_shm_slots_send,
+            .recv = nr_shm_slots_recv,
+            .loan = nr_shm_slots_loan,
+            .commit = nr_shm_slots_commit,
+            .cancel = nr_shm_slots_cancel,
+            .take = nr_shm_slots_take,
+            .ack = nr_shm_slots_ack,
+            .requeue = nr_shm_slots_requeue,
+        },
+    .plan = nr_shm_slots_plan,
+    .is_sane = nr_shm_slots_is_sane,
+    .bytes = nr_shm_slots_bytes,
+    .view = nr_shm_slots_view,
+    .join = nr_shm_slots_join,
+    .leave = nr_shm_slots_leave,
+    .repair = nr_shm_slots_repair,
+    .may_recv = nr_shm_slots_may_recv,
+    .stat = nr_shm_slots_stat,
+};

@@ -28,14 +28,14 @@ enum {
 
 struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
 {
-    int direction = shm->kind == NR_SHM_PAIR ? (to_wait ? !shm->end : shm->end) : 0;
+    int direction = nr_shm_is_pair(shm) ? (to_wait ? !shm->end : shm->end) : 0;
 
     return &shm->header->not_empty[direction];
 }
 
 struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait)
 {
-    int direction = shm->kind == NR_SHM_PAIR ? (to_wait ? shm->end : !shm->end) : 0;
+    int direction = nr_shm_is_pair(shm) ? (to_wait ? shm->end : !shm->end) : 0;
 
     return &shm->header->not_full[direction];
 }
@@ -97,7 +97,7 @@ static int nr_shm_in_the_way(struct nr_shm *shm, uint32_t blocker)
 /* Looks for deaths. 1: something was repaired, try again. 0: nothing. */
 static int nr_shm_look(struct nr_shm *shm)
 {
-    if (shm->kind == NR_SHM_PAIR)
+    if (nr_shm_is_pair(shm))
         return 0; /* its caller asks the peer's pidfd */
     return nr_party_sweep(&shm->party, true) > 0;
 }
@@ -117,7 +117,7 @@ static int nr_shm_try_once(struct nr_shm *shm, struct nr_shm_pause *pause, int r
 
 static int64_t nr_shm_recheck(const struct nr_shm *shm, struct nr_shm_pause *pause)
 {
-    int64_t most = shm->kind == NR_SHM_PAIR ? NR_SHM_RECHECK_PAIR_NS : NR_SHM_RECHECK_MOST_NS;
+    int64_t most = nr_shm_is_pair(shm) ? NR_SHM_RECHECK_PAIR_NS : NR_SHM_RECHECK_MOST_NS;
     int64_t now = pause->recheck_ns ? pause->recheck_ns : NR_SHM_RECHECK_FIRST_NS;
 
     pause->recheck_ns = now * 2 < most ? now * 2 : most;
@@ -177,7 +177,7 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
         return 0;
     }
     if (!pause->is_prepared) {
-        if (shm->kind != NR_SHM_PAIR)
+        if (!nr_shm_is_pair(shm))
             nr_party_sweep(&shm->party, false); /* finish what a dead repairer had begun */
         pause->word = nr_gate_prepare(gate);
         pause->is_prepared = true;
@@ -209,7 +209,6 @@ static int nr_shm_watch_wait(void *context)
     struct nr_shm *shm = context;
     struct nr_gate *gate = nr_shm_gate_empty(shm, true);
     struct nr_shm_pause pause = {0};
-    bool is_bytes = shm->kind != NR_SHM_SLOTS;
 
     for (;;) {
         struct nr_os_futex_word words[3] = {
@@ -217,7 +216,7 @@ static int nr_shm_watch_wait(void *context)
             {&shm->header->death_word, 0},
             {&shm->watcher_stops, 0},
         };
-        if (is_bytes ? nr_shm_bytes_may_recv(shm) : nr_shm_slots_may_recv(shm))
+        if (shm->kind->may_recv(shm))
             return 0;
         if (__atomic_load_n(&shm->watcher_stops, __ATOMIC_ACQUIRE))
             return 0;
