@@ -4,7 +4,11 @@
 #include <errno.h>
 #include <string.h>
 
-enum { NR_BYTE_DATA = 0x44, NR_BYTE_PAD = 0x50 };
+enum {
+    NR_BYTE_DATA = 0x44,
+    NR_BYTE_PAD = 0x50,
+    NR_BYTE_SEAT_TRIES = 16, /* each failure is a claim or a clear by another: these are few */
+};
 
 struct nr_byte_header {
     uint32_t size_bytes;
@@ -167,25 +171,24 @@ int nr_byte_seat_claim(_Atomic uint64_t *seat, uint32_t index)
 {
     uint64_t word = atomic_load_explicit(seat, memory_order_relaxed);
 
-    do {
-        if (word & 0xffff)
-            return -(int)(word & 0xffff);
-    } while (!atomic_compare_exchange_weak_explicit(seat, &word, word | (index + 1),
-                                                    memory_order_acq_rel, memory_order_relaxed));
-    return 0;
+    for (int tries = 0; tries < NR_BYTE_SEAT_TRIES && !(word & 0xffff); tries++)
+        if (atomic_compare_exchange_strong_explicit(seat, &word, word | (index + 1),
+                                                    memory_order_acq_rel, memory_order_relaxed))
+            return 0;
+    return -(int)(word & 0xffff ? word & 0xffff : 0xffff);
 }
 
 bool nr_byte_seat_clear(_Atomic uint64_t *seat, uint32_t index, bool died)
 {
     uint64_t word = atomic_load_explicit(seat, memory_order_relaxed), next;
 
-    do {
-        if ((word & 0xffff) != index + 1)
-            return false;
+    for (int tries = 0; tries < NR_BYTE_SEAT_TRIES && (word & 0xffff) == index + 1; tries++) {
         uint32_t deaths = (nr_byte_seat_deaths(word) + died) & 0xffffff;
         uint32_t ends = (nr_byte_seat_ends(word) + !died) & 0xffffff;
         next = ((uint64_t)deaths << 40) | ((uint64_t)ends << 16);
-    } while (!atomic_compare_exchange_weak_explicit(seat, &word, next, memory_order_acq_rel,
-                                                    memory_order_relaxed));
-    return true;
+        if (atomic_compare_exchange_strong_explicit(seat, &word, next, memory_order_acq_rel,
+                                                    memory_order_relaxed))
+            return true;
+    }
+    return false;
 }

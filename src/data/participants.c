@@ -10,6 +10,10 @@
  */
 #include "data/participants.h"
 
+/* A free entry's word changes by a claim alone, and then it is not free: more tries than a few are needed only
+   where someone writes at random. */
+enum { NR_PARTICIPANT_TRIES = 16 };
+
 #define NR_WORD_STATE(word, state) (((word) & ~((uint64_t)0xff << 32)) | ((uint64_t)(state) << 32))
 
 int nr_participants_claim(struct nr_participants *table, int32_t pid, uint64_t *ret_word)
@@ -17,7 +21,9 @@ int nr_participants_claim(struct nr_participants *table, int32_t pid, uint64_t *
     for (unsigned i = 0; i < table->count; i++) {
         struct nr_participant *entry = &table->entries[i];
         uint64_t word = atomic_load_explicit(&entry->state, memory_order_acquire);
-        while (nr_participant_state(word) == NR_PARTICIPANT_FREE) {
+        for (int tries = 0;
+             nr_participant_state(word) == NR_PARTICIPANT_FREE && tries < NR_PARTICIPANT_TRIES;
+             tries++) {
             uint64_t generation = (word >> 40) + 1;
             uint64_t claimed =
                 (generation << 40) | ((uint64_t)NR_PARTICIPANT_JOINING << 32) | (uint32_t)pid;

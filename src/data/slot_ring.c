@@ -274,11 +274,11 @@ static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *
 }
 
 /* What stands at *position: an NR_* state that a receiver can act on, or NR_FREE: nothing to take. Walks over
-   what others have in hand. */
+   what others have in hand, as long as *left lasts. */
 static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position,
-                             uint64_t *ret_word)
+                             uint64_t *ret_word, uint32_t *left)
 {
-    for (uint32_t left = nr_slot_steps(ring); left; left--) {
+    for (; *left; --*left) {
         uint64_t lap = *position / ring->slots_count;
         uint64_t word =
             atomic_load_explicit(&nr_slot_at(ring, *position)->word, memory_order_acquire);
@@ -309,7 +309,9 @@ int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t 
     }
     uint64_t position = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), word;
     for (uint32_t left = nr_slot_steps(ring); left; left--) {
-        unsigned state = nr_slot_look(ring, &position, &word);
+        unsigned state = nr_slot_look(ring, &position, &word, &left);
+        if (left == 0)
+            break;
         struct nr_slot *slot = nr_slot_at(ring, position);
         uint64_t lap = position / ring->slots_count;
 
@@ -338,7 +340,8 @@ bool nr_slot_may_take(const struct nr_slot_ring *ring)
     if (atomic_load_explicit(&ring->shared->epoch, memory_order_acquire) !=
         atomic_load_explicit(&ring->seen_epoch, memory_order_relaxed))
         return true;
-    unsigned state = nr_slot_look(ring, &position, &word);
+    uint32_t left = nr_slot_steps(ring);
+    unsigned state = nr_slot_look(ring, &position, &word, &left);
     return state == NR_READY || state == NR_SKIP;
 }
 

@@ -10,7 +10,7 @@
  *            program truncates while it is mapped is outside the promise. A pair's is a sealed memfd.
  * Death      A process that dies while making one leaves nothing. One that dies attached is noticed and
  *            repaired by the others, or by the next to attach.
- * Trust      The header is checked at attach (shm_layout.c); private copies are used from then on.
+ * Trust      At attach the header is copied, the copy is checked (shm_layout.c), and it alone is used from then on.
  */
 #include "transport/shm.h"
 #include "base/cleanup.h"
@@ -51,28 +51,29 @@ static void nr_shm_repair(void *context, unsigned dead)
     nr_shm_wake_all(shm->header);
 }
 
-/* The private views of a mapped segment whose header was checked. */
-static void nr_shm_view(struct nr_shm *shm)
+/* The private views of a mapped segment. `plan` is a copy of its header that was checked: the header itself may
+   have been written over since. */
+static void nr_shm_view(struct nr_shm *shm, const struct nr_shm_header *plan)
 {
     struct nr_shm_header *header = shm->header;
     struct naru_options *options = &shm->endpoint.options;
 
-    shm->kind = nr_shm_kind_find(header->kind);
+    shm->kind = nr_shm_kind_find(plan->kind);
     shm->endpoint.transport = &shm->kind->transport;
     shm->party.table.entries = (void *)((char *)header + nr_shm_layout_participants());
-    shm->party.table.count = header->participants_max;
+    shm->party.table.count = plan->participants_max;
     shm->party.death_word = &header->death_word;
     shm->party.repair = nr_shm_repair;
     shm->party.context = shm;
     options->pattern = shm->kind->pattern;
-    options->when_full = header->when_full;
-    options->delivery = header->delivery;
-    options->message_size_max_bytes = header->message_size_max_bytes;
-    options->capacity_messages = header->capacity_messages;
-    options->participants_max = header->participants_max;
-    options->held_max = header->held_max;
+    options->when_full = plan->when_full;
+    options->delivery = plan->delivery;
+    options->message_size_max_bytes = plan->message_size_max_bytes;
+    options->capacity_messages = plan->capacity_messages;
+    options->participants_max = plan->participants_max;
+    options->held_max = plan->held_max;
     options->one_to_one = shm->kind->is_one_to_one;
-    shm->kind->view(shm, (char *)header + nr_shm_layout_ring(header));
+    shm->kind->view(shm, plan, (char *)header + nr_shm_layout_ring(plan));
 }
 
 static int nr_shm_join(struct nr_shm *shm)
@@ -137,7 +138,8 @@ static int nr_shm_open_failed(struct nr_shm *shm, int result)
 }
 
 /* -ENOENT without a text: there is none. */
-static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, const char *path)
+static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, const char *path,
+                         struct nr_shm_header *ret_plan)
 {
     struct stat status;
     void *memory;
@@ -159,10 +161,11 @@ static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, c
         return nr_fail(result, "can't map %s: %s", path, nr_error_name(result));
     shm->header = memory;
     shm->size_bytes = (size_t)status.st_size;
-    result = nr_shm_layout_check(shm->header, (uint64_t)status.st_size, path);
-    if (result == 0 && nr_shm_kind_find(shm->header->kind)->no_participants)
+    memcpy(ret_plan, shm->header, sizeof *ret_plan);
+    result = nr_shm_layout_check(ret_plan, (uint64_t)status.st_size, path);
+    if (result == 0 && nr_shm_kind_find(ret_plan->kind)->no_participants)
         result = nr_fail(-EBADMSG, "%s is no named channel", path);
-    return result < 0 ? result : nr_shm_layout_agree(shm->header, request);
+    return result < 0 ? result : nr_shm_layout_agree(ret_plan, request);
 }
 
 static int nr_shm_no_space(int result, const char *path, uint64_t bytes)
@@ -194,15 +197,15 @@ static int nr_shm_fill(struct nr_shm *shm, int fd, const struct nr_shm_header *p
 }
 
 /* -EEXIST without a text: someone was faster. */
-static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, const char *path)
+static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, const char *path,
+                         struct nr_shm_header *ret_plan)
 {
     const struct nr_shm_kind *kind = nr_shm_kind_wanted(&request->options);
-    struct nr_shm_header plan;
 
     if (!kind)
         return nr_fail(-EOPNOTSUPP, "%s: one_to_one: only a queue is from one to one",
                        request->text);
-    int result = nr_shm_layout_plan(&plan, request, kind);
+    int result = nr_shm_layout_plan(ret_plan, request, kind);
     if (result < 0)
         return result;
     nr_cleanup_close int fd = nr_os_memory_file_new(path, request->options.file_mode);
@@ -210,7 +213,7 @@ static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, c
         return nr_fail(
             fd, "can't make a file in the directory of %s: %s; it must be there, and be writable",
             path, nr_error_name(fd));
-    result = nr_shm_fill(shm, fd, &plan, path);
+    result = nr_shm_fill(shm, fd, ret_plan, path);
     if (result == 0)
         result = nr_os_memory_publish(fd, path);
     if (result == 0 || result == -EEXIST || result == -ENOSPC)
@@ -219,12 +222,12 @@ static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, c
 }
 
 static int nr_shm_attach_or_create(struct nr_shm *shm, const struct nr_request *request,
-                                   const char *path)
+                                   const char *path, struct nr_shm_header *ret_plan)
 {
     enum naru_create create = request->options.create;
 
     for (int tries = 0; tries < 100; tries++) {
-        int result = create == NARU_CREATE ? -ENOENT : nr_shm_attach(shm, request, path);
+        int result = create == NARU_CREATE ? -ENOENT : nr_shm_attach(shm, request, path, ret_plan);
         if (result == -ENOENT && create == NARU_ATTACH)
             return nr_fail(-ENOENT,
                            "there is no channel %s; start the side that creates it first, or "
@@ -232,7 +235,7 @@ static int nr_shm_attach_or_create(struct nr_shm *shm, const struct nr_request *
                            path);
         if (result != -ENOENT)
             return result;
-        result = nr_shm_create(shm, request, path);
+        result = nr_shm_create(shm, request, path, ret_plan);
         if (result == -EEXIST && create == NARU_CREATE)
             return nr_fail(-EEXIST, "there is a channel %s already; attach to it, or remove it",
                            path);
@@ -258,6 +261,7 @@ static int nr_shm_path(char path[NR_OS_PATH_BYTES], const struct nr_uri *uri, bo
 int nr_shm_open(struct naru_endpoint **ret, const struct nr_request *request)
 {
     char path[NR_OS_PATH_BYTES];
+    struct nr_shm_header plan;
     struct nr_shm *shm;
 
     if (!request->uri.rest[0])
@@ -268,9 +272,9 @@ int nr_shm_open(struct naru_endpoint **ret, const struct nr_request *request)
         result = nr_shm_new(&shm, request);
     if (result < 0)
         return result;
-    result = nr_shm_attach_or_create(shm, request, path);
+    result = nr_shm_attach_or_create(shm, request, path, &plan);
     if (result == 0) {
-        nr_shm_view(shm);
+        nr_shm_view(shm, &plan);
         result = nr_shm_join(shm);
     }
     if (result < 0)
@@ -301,7 +305,7 @@ static int nr_shm_pair_end(struct nr_shm **ret, const struct nr_request *request
     }
     if (result < 0)
         return nr_error_default(result, NR_ORIGIN, "no memory for a pair");
-    nr_shm_view(shm);
+    nr_shm_view(shm, plan);
     return shm->kind->join(shm);
 }
 

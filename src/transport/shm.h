@@ -107,6 +107,7 @@ struct nr_shm_pause {
     int64_t recheck_ns;      /* the next one; 0: the first */
     struct nr_deadline look; /* when to ask for deaths; not set: not begun */
     uint32_t blocker;        /* set by the caller on -EBUSY */
+    uint32_t overwritten;    /* messages, to make room */
 };
 
 /* The gates of an endpoint: what it waits at, and what it opens for the other side. */
@@ -150,8 +151,9 @@ struct nr_shm_kind {
     /* What it needs behind the participants. New memory is zero. */
     uint64_t (*bytes)(const struct nr_shm_header *header);
 
-    /* Private views of the memory behind the participants; copies of the bounds. */
-    void (*view)(struct nr_shm *shm, void *memory);
+    /* Private views of the memory behind the participants, by the sizes of `plan`: not of shm->header, which
+       anyone may have changed since it was checked. */
+    void (*view)(struct nr_shm *shm, const struct nr_shm_header *plan, void *memory);
     int (*join)(struct nr_shm *shm); /* takes its place, as a participant; NULL: nothing to do */
     void (*leave)(struct nr_shm *shm);
     void (*repair)(struct nr_shm *shm, unsigned dead); /* see party.h; shm.c wakes all behind it */

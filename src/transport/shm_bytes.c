@@ -167,6 +167,8 @@ static int nr_shm_bytes_next(struct nr_shm *shm, struct nr_byte_record *ret,
                        shm->endpoint.uri);
     for (;;) {
         int result = nr_byte_peek(&shm->in, ret);
+        if (result == 0 && ret->size_bytes > shm->endpoint.options.message_size_max_bytes)
+            result = -EBADMSG;
         if (result == 0) {
             nr_shm_pause_end(shm, &pause);
             return 0;
@@ -301,25 +303,27 @@ static uint64_t nr_shm_bytes_pair_bytes(const struct nr_shm_header *header)
     return 2 * nr_byte_ring_bytes(header->ring_bytes);
 }
 
-static void nr_shm_bytes_view_ring(struct nr_shm *shm, struct nr_byte_ring *ring, void *memory)
+static void nr_shm_bytes_view_ring(const struct nr_shm_header *plan, struct nr_byte_ring *ring,
+                                   void *memory)
 {
-    ring->capacity_bytes = shm->header->ring_bytes;
-    ring->at_most_once = shm->header->delivery == NARU_AT_MOST_ONCE;
+    ring->capacity_bytes = plan->ring_bytes;
+    ring->at_most_once = plan->delivery == NARU_AT_MOST_ONCE;
     nr_byte_ring_attach(ring, memory);
 }
 
-static void nr_shm_bytes_view(struct nr_shm *shm, void *memory)
+static void nr_shm_bytes_view(struct nr_shm *shm, const struct nr_shm_header *plan, void *memory)
 {
-    nr_shm_bytes_view_ring(shm, &shm->out, memory);
-    nr_shm_bytes_view_ring(shm, &shm->in, memory);
+    nr_shm_bytes_view_ring(plan, &shm->out, memory);
+    nr_shm_bytes_view_ring(plan, &shm->in, memory);
 }
 
-static void nr_shm_bytes_pair_view(struct nr_shm *shm, void *memory)
+static void nr_shm_bytes_pair_view(struct nr_shm *shm, const struct nr_shm_header *plan,
+                                   void *memory)
 {
-    char *first = memory, *second = first + nr_byte_ring_bytes(shm->header->ring_bytes);
+    char *first = memory, *second = first + nr_byte_ring_bytes(plan->ring_bytes);
 
-    nr_shm_bytes_view_ring(shm, &shm->out, shm->end ? second : first);
-    nr_shm_bytes_view_ring(shm, &shm->in, shm->end ? first : second);
+    nr_shm_bytes_view_ring(plan, &shm->out, shm->end ? second : first);
+    nr_shm_bytes_view_ring(plan, &shm->in, shm->end ? first : second);
 }
 
 /* Takes the place of the role, or names who has it. */

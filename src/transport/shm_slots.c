@@ -48,7 +48,9 @@ static int nr_shm_slots_full(struct nr_shm *shm, struct nr_shm_pause *pause, int
         nr_slot_lose(&shm->slots, 1);
         return 1;
     }
-    if (result == -EAGAIN && when_full == NARU_OVERWRITE_OLDEST && nr_shm_slots_overwrite(shm) == 0)
+    /* As often as a full ring can need it. After that others are faster, or what the memory says is not so. */
+    if (result == -EAGAIN && when_full == NARU_OVERWRITE_OLDEST &&
+        pause->overwritten++ <= shm->slots.slots_count && nr_shm_slots_overwrite(shm) == 0)
         return 0;
     return nr_shm_pause(shm, nr_shm_gate_full(shm, true), pause, result, deadline);
 }
@@ -206,6 +208,10 @@ static int nr_shm_slots_next(struct nr_shm *shm, struct nr_slot_taken *ret,
     nr_party_operate(&shm->party);
     for (;;) {
         int result = nr_slot_take(&shm->slots, ret, &pause.blocker);
+        if (result == 0 && ret->size_bytes > shm->endpoint.options.message_size_max_bytes) {
+            nr_slot_ack(&shm->slots, ret);
+            result = -EBADMSG;
+        }
         if (result == 0) {
             nr_shm_pause_end(shm, &pause);
             return 0;
@@ -387,9 +393,9 @@ static bool nr_shm_slots_is_sane(const struct nr_shm_header *header)
            header->chunk_bytes >= header->message_size_max_bytes;
 }
 
-static void nr_shm_slots_view(struct nr_shm *shm, void *memory)
+static void nr_shm_slots_view(struct nr_shm *shm, const struct nr_shm_header *plan, void *memory)
 {
-    shm->slots = nr_shm_slots_sizes(shm->header);
+    shm->slots = nr_shm_slots_sizes(plan);
     nr_slot_ring_attach(&shm->slots, memory);
 }
 
