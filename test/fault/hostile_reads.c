@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hostile_reads -- whatever stands in the shared memory at the moment of a load, nothing crashes or hangs
+ *
+ * What       The sources of shm:// are compiled for support/adversary.h, which overwrites words of the segment
+ *            just before they are read, with values that a peer could have written there. Random operations
+ *            (support/hostile.h) go on meanwhile. Checked: no crash, and no undefined behaviour (that traps);
+ *            nothing outside the segment or the caller's memory is touched (walls); each call ends after a bounded
+ *            number of loads; only documented results, each with a sentence.
+ * Seeds      NARU_SEED and the number of the episode, which is printed, give the same episode again:
+ *            NARU_SEED=S NARU_EPISODE=E. NARU_BUDGET_S is the time for all channels together; without it 4 s.
+ */
+#include "adversary.h"
+#include "hostile.h"
+#include "kit.h"
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    STEPS = 40, /* an episode's */
+    UNHARMED_STEPS = 4,
+    BUDGET_S = 4,
+    LOADS_MOST =
+        1 << 21, /* a call's: a walk in each of some thousand looks while someone is in the way */
+};
+
+static struct progress {
+    unsigned long episode, episodes, steps, good, loads, changes, loads_most;
+    char operation[16], greedy[16];
+} * progress;
+
+static uint64_t seed;
+static char uri[80];
+static const struct nr_hostile_channel *channel;
+
+static unsigned long from_environment(const char *name, unsigned long otherwise)
+{
+    const char *text = getenv(name);
+
+    return text ? strtoul(text, NULL, 10) : otherwise;
+}
+
+static void call_begins(const char *operation)
+{
+    strcpy(progress->operation, operation);
+    nr_adversary_loads();
+}
+
+static void call_ends(const char *operation)
+{
+    unsigned long loads = nr_adversary_loads();
+
+    if (loads <= progress->loads_most)
+        return;
+    progress->loads_most = loads;
+    strcpy(progress->greedy, operation);
+}
+
+/* A new channel, used a little; then the adversary comes. */
+static void run_episode(unsigned long number)
+{
+    static const unsigned rarities[] = {1, 2, 3, 5, 9, 30, 100, 400};
+    static unsigned char *room;
+    uint64_t random = seed * 1000003 + number;
+    struct nr_hostile hostile = {
+        .channel = channel,
+        .uri = uri,
+        .random = nr_hostile_random(&random),
+        .room = room,
+        .is_inside = nr_adversary_is_inside,
+        .begins = call_begins,
+        .ends_call = call_ends,
+    };
+
+    progress->episode = number;
+    nr_hostile_open(&hostile);
+    nr_check(hostile.ends[0] && hostile.ends[1], "%s", naru_error_text());
+    for (int i = 0; i < UNHARMED_STEPS; i++)
+        nr_hostile_step(&hostile);
+    nr_adversary_begin(nr_hostile_random(&random), rarities[nr_hostile_random(&random) % 8]);
+    for (int i = 0; i < STEPS; i++)
+        nr_hostile_step(&hostile);
+    nr_hostile_close(&hostile);
+    nr_adversary_end();
+    unlink(uri + strlen("shm://"));
+    room = hostile.room;
+    progress->steps += hostile.steps;
+    progress->good += hostile.good;
+}
+
+static void run_episodes(void)
+{
+    const char *only = getenv("NARU_EPISODE");
+    double share_s =
+        (double)from_environment("NARU_BUDGET_S", BUDGET_S) / nr_hostile_channels_count;
+    int64_t end_ns = nr_kit_now_ns() + (int64_t)(share_s * NARU_SECOND);
+
+    nr_adversary_loads_most = LOADS_MOST;
+    if (only)
+        run_episode(strtoul(only, NULL, 10));
+    for (unsigned long i = 0; !only && nr_kit_now_ns() < end_ns; i++, progress->episodes++)
+        run_episode(i);
+    progress->loads = nr_adversary_loads_count;
+    progress->changes = nr_adversary_changes_count;
+}
+
+static void test_adversarial_reads(void **state)
+{
+    channel = *state;
+    snprintf(uri, sizeof uri, "shm:///dev/shm/naru-hostile-%d", (int)getpid());
+    progress = nr_kit_shared(sizeof *progress);
+    pid_t pid = nr_kit_fork();
+    if (pid == 0) {
+        run_episodes();
+        _exit(0);
+    }
+    int status = -1;
+    while (waitpid(pid, &status, 0) < 0)
+        assert_int_equal(errno, EINTR);
+    if (status != 0)
+        fail_msg("%s: %s %d in %s; again: NARU_SEED=%lu NARU_EPISODE=%lu", channel->name,
+                 WIFSIGNALED(status) ? "signal" : "exit code",
+                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), progress->operation,
+                 (unsigned long)seed, progress->episode);
+    print_message("# %s: %lu episodes, %lu calls (%lu succeeded), %lu loads, %lu of them tampered "
+                  "with; most loads in one call: %lu (%s)\n",
+                  channel->name, progress->episodes, progress->steps, progress->good,
+                  progress->loads, progress->changes, progress->loads_most, progress->greedy);
+    if (!getenv("NARU_EPISODE"))
+        assert_true(progress->episodes > 50 && progress->changes > 1000);
+}
+
+static int test_teardown(void **state)
+{
+    (void)state;
+    unlink(uri + strlen("shm://"));
+    return 0;
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[16];
+
+    seed = from_environment("NARU_SEED", 1);
+    for (unsigned i = 0; i < nr_hostile_channels_count; i++)
+        tests[i] = (struct CMUnitTest){
+            .name = nr_hostile_channels[i].name,
+            .test_func = test_adversarial_reads,
+            .teardown_func = test_teardown,
+            .initial_state = (void *)(uintptr_t)&nr_hostile_channels[i],
+        };
+    return _cmocka_run_group_tests("hostile_reads", tests, nr_hostile_channels_count, NULL, NULL);
+}

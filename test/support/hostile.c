@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT */
+#include "hostile.h"
+#include "kit.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Small: a walk through all of it, and around its end, is short. */
+#define SMALL                                                                                      \
+    .message_size_max_bytes = 200, .capacity_messages = 4, .payload_bytes = 6 * 256,               \
+    .participants_max = 4
+
+const struct nr_hostile_channel nr_hostile_channels[] = {
+    {.name = "many to many", .options = {SMALL}},
+    {.name = "many to many, at most once", .options = {SMALL, .delivery = NARU_AT_MOST_ONCE}},
+    {.name = "many to many, overwriting", .options = {SMALL, .when_full = NARU_OVERWRITE_OLDEST}},
+    {.name = "many to many, dropping", .options = {SMALL, .when_full = NARU_DROP_NEWEST}},
+    {.name = "one to one", .options = {SMALL, .one_to_one = 1}},
+    {.name = "one to one, at most once",
+     .options = {SMALL, .one_to_one = 1, .delivery = NARU_AT_MOST_ONCE}},
+    {.name = "pair", .options = {.message_size_max_bytes = 200}, .is_pair = true},
+};
+const unsigned nr_hostile_channels_count =
+    sizeof nr_hostile_channels / sizeof nr_hostile_channels[0];
+
+uint64_t nr_hostile_random(uint64_t *state)
+{
+    uint64_t word = *state += 0x9e3779b97f4a7c15u;
+
+    word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9u;
+    word = (word ^ (word >> 27)) * 0x94d049bb133111ebu;
+    return word ^ (word >> 31);
+}
+
+static size_t below(struct nr_hostile *hostile, size_t count)
+{
+    return (size_t)(nr_hostile_random(&hostile->random) % count);
+}
+
+static size_t random_size(struct nr_hostile *hostile)
+{
+    return below(hostile, hostile->channel->options.message_size_max_bytes + 1);
+}
+
+/* Memory of just this size, at whose end a page begins that can't be touched. */
+static void *room_of(struct nr_hostile *hostile, size_t size_bytes)
+{
+    if (!hostile->room) {
+        char *pages = mmap(NULL, 2 * NR_HOSTILE_ROOM_BYTES, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        nr_check(pages != MAP_FAILED, "mmap: %s", strerror(errno));
+        mprotect(pages + NR_HOSTILE_ROOM_BYTES, NR_HOSTILE_ROOM_BYTES, PROT_NONE);
+        hostile->room = (unsigned char *)pages;
+    }
+    return hostile->room + NR_HOSTILE_ROOM_BYTES - size_bytes;
+}
+
+/* -- judging a result ------------------------------------------------------------------------ */
+
+static const int sending[] = {-EAGAIN,     -ETIMEDOUT, -ENOBUFS, -EPIPE,
+                              -EOWNERDEAD, -EBUSY,     -EBADMSG, 0};
+static const int receiving[] = {-EMSGSIZE,   -EAGAIN, -ETIMEDOUT, -ENOBUFS, -EPIPE,
+                                -EOWNERDEAD, -EBUSY,  -EBADMSG,   0};
+static const int ending[] = {-EINVAL, 0};
+static const int opening[] = {-EBADMSG, -EBUSY, -EPROTO, -EINVAL, -EXDEV, -ENOENT, 0};
+static const int never[] = {0};
+
+static int judge(struct nr_hostile *hostile, const char *operation, int result, const int *allowed)
+{
+    if (hostile->ends_call)
+        hostile->ends_call(operation);
+    hostile->steps++;
+    hostile->good += result >= 0;
+    if (result >= 0)
+        return result;
+    while (*allowed && *allowed != result)
+        allowed++;
+    nr_check(*allowed, "%s: %s gave %d (%s), which is not documented: %s", hostile->channel->name,
+             operation, result, strerrorname_np(-result), naru_error_text());
+    nr_check(strlen(naru_error_text()) >= 12, "%s: %s gave %s without a sentence",
+             hostile->channel->name, operation, strerrorname_np(-result));
+    return result;
+}
+
+#define JUDGE(operation, call, allowed)                                                            \
+    (hostile->begins ? hostile->begins(operation) : (void)0,                                       \
+     judge(hostile, (operation), (call), (allowed)))
+
+static void check_size(struct nr_hostile *hostile, size_t size_bytes, size_t most)
+{
+    nr_check(size_bytes <= most, "%s: a message of %zu bytes, of at most %zu",
+             hostile->channel->name, size_bytes, most);
+}
+
+static void check_place(struct nr_hostile *hostile, const struct naru_message *message)
+{
+    nr_check(!hostile->is_inside || hostile->is_inside(message->data, message->capacity_bytes),
+             "%s: %zu bytes at %p are not in the segment", hostile->channel->name,
+             message->capacity_bytes, message->data);
+}
+
+/* -- the operations -------------------------------------------------------------------------- */
+
+static void step_send(struct nr_hostile *hostile)
+{
+    size_t size_bytes = random_size(hostile);
+
+    JUDGE(
+        "send",
+        naru_send(hostile->ends[0], room_of(hostile, size_bytes), size_bytes, hostile->timeout_ns),
+        sending);
+}
+
+static void step_send_many(struct nr_hostile *hostile)
+{
+    struct naru_message messages[3] = {0};
+
+    for (int i = 0; i < 3; i++) {
+        messages[i].size_bytes = random_size(hostile);
+        messages[i].data = room_of(hostile, messages[i].size_bytes);
+    }
+    int count = JUDGE("send_many",
+                      naru_send_many(hostile->ends[0], messages, 3, hostile->timeout_ns), sending);
+    nr_check(count <= 3, "%d of 3 were sent", count);
+}
+
+static void step_loan(struct nr_hostile *hostile)
+{
+    struct naru_message *loan = &hostile->loan;
+
+    if (!loan->data) {
+        if (JUDGE("loan",
+                  naru_loan(hostile->ends[0], random_size(hostile), loan, hostile->timeout_ns),
+                  sending) < 0)
+            loan->data = NULL;
+        else
+            check_place(hostile, loan);
+        return;
+    }
+    memset(loan->data, 0x5a, loan->size_bytes);
+    if (below(hostile, 4) == 0)
+        JUDGE("cancel", naru_cancel(hostile->ends[0], loan), never);
+    else if (JUDGE("commit", naru_commit(hostile->ends[0], loan), sending) < 0)
+        return;
+    loan->data = NULL;
+}
+
+static void step_recv(struct nr_hostile *hostile)
+{
+    size_t room = random_size(hostile), size_bytes = 0;
+    int result = JUDGE(
+        "recv",
+        naru_recv(hostile->ends[1], room_of(hostile, room), room, &size_bytes, hostile->timeout_ns),
+        receiving);
+
+    if (result == 0)
+        check_size(hostile, size_bytes, room);
+    if (result == -EMSGSIZE)
+        check_size(hostile, size_bytes, hostile->channel->options.message_size_max_bytes);
+}
+
+static void step_recv_many(struct nr_hostile *hostile)
+{
+    struct naru_message messages[3] = {0};
+
+    for (int i = 0; i < 3; i++) {
+        messages[i].capacity_bytes = random_size(hostile);
+        messages[i].data = room_of(hostile, messages[i].capacity_bytes);
+    }
+    int count = JUDGE(
+        "recv_many", naru_recv_many(hostile->ends[1], messages, 3, hostile->timeout_ns), receiving);
+    nr_check(count <= 3, "%d of 3 came", count);
+    for (int i = 0; i < count; i++)
+        check_size(hostile, messages[i].size_bytes, messages[i].capacity_bytes);
+}
+
+/* Takes one, or ends one of those that are held. */
+static void step_take(struct nr_hostile *hostile)
+{
+    struct naru_message *held = &hostile->held[below(hostile, NR_HOSTILE_HELD)];
+
+    if (held->data) {
+        if (below(hostile, 3) == 0)
+            JUDGE("requeue", naru_requeue(hostile->ends[1], held), ending);
+        else
+            JUDGE("ack", naru_ack(hostile->ends[1], held), ending);
+        held->data = NULL;
+        return;
+    }
+    if (JUDGE("take", naru_take(hostile->ends[1], held, hostile->timeout_ns), receiving) < 0) {
+        held->data = NULL;
+        return;
+    }
+    check_size(hostile, held->size_bytes, hostile->channel->options.message_size_max_bytes);
+    check_place(hostile, held);
+}
+
+static void step_stat(struct nr_hostile *hostile)
+{
+    struct naru_stat stat = {.size_bytes = sizeof stat};
+
+    JUDGE("stat", naru_stat(hostile->ends[below(hostile, 2)], &stat), never);
+}
+
+static void step_reopen(struct nr_hostile *hostile)
+{
+    nr_hostile_close(hostile);
+    nr_hostile_open(hostile);
+}
+
+static const struct {
+    void (*run)(struct nr_hostile *hostile);
+    int end; /* which one it needs; 2: both, 3: none */
+    unsigned weight;
+} steps[] = {
+    {step_send, 0, 8},      {step_send_many, 0, 3}, {step_loan, 0, 6}, {step_recv, 1, 6},
+    {step_recv_many, 1, 3}, {step_take, 1, 9},      {step_stat, 2, 1}, {step_reopen, 3, 1},
+};
+
+void nr_hostile_step(struct nr_hostile *hostile)
+{
+    size_t i, choice = below(hostile, 37);
+
+    for (i = 0; choice >= steps[i].weight; i++)
+        choice -= steps[i].weight;
+    bool has_sender = hostile->ends[0], has_receiver = hostile->ends[1];
+    bool can[] = {has_sender, has_receiver, has_sender && has_receiver, true};
+    if (can[steps[i].end])
+        steps[i].run(hostile);
+    else
+        step_reopen(hostile);
+}
+
+/* -- opening --------------------------------------------------------------------------------- */
+
+void nr_hostile_open(struct nr_hostile *hostile)
+{
+    struct naru_options options = hostile->channel->options;
+
+    options.size_bytes = sizeof options;
+    if (hostile->channel->is_pair) {
+        if (JUDGE("pair", naru_pair(hostile->ends, "shm://", &options), opening) < 0)
+            hostile->ends[0] = hostile->ends[1] = NULL;
+        return;
+    }
+    for (int i = 0; i < 2; i++)
+        if (JUDGE("open",
+                  naru_open(&hostile->ends[i], hostile->uri, i ? NARU_RECEIVER : NARU_SENDER,
+                            &options),
+                  opening) < 0)
+            hostile->ends[i] = NULL;
+}
+
+void nr_hostile_close(struct nr_hostile *hostile)
+{
+    for (int i = 0; i < 2; i++) {
+        if (hostile->begins)
+            hostile->begins("close");
+        naru_close(hostile->ends[i]);
+        judge(hostile, "close", 0, never);
+        hostile->ends[i] = NULL;
+    }
+    hostile->loan.data = NULL;
+    for (int i = 0; i < NR_HOSTILE_HELD; i++)
+        hostile->held[i].data = NULL;
+}
