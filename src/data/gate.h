@@ -5,10 +5,16 @@
  *
  * What       A sleeper: word = nr_gate_prepare(); look once more; sleep while the word is `word`. A waker:
  *            change; if (nr_gate_must_wake()) wake all who sleep on the word.
- * Ordering   [S1] prepare: store sleeping, fence, look. [S2] must_wake: change, fence, load sleeping. One of the
+ * Hot        While waiters find by spinning what they wait for, the gate is HOT: nobody sleeps, and a waker
+ *            has only this one load to do, without a fence, which would have to wait until its store of the change
+ *            has got hold of a line that the waiter is looking at. Who wants to sleep takes HOT away, and then
+ *            has a barrier run on every processor (membarrier(2)), in place of the fences that were left out.
+ * Ordering   [S1] prepare: store SLEEPING, fence, look. [S2] must_wake: change, fence, load the state. One of the
  *            two sees the other. Without the fences both miss, and the sleeper sleeps on a waiting message.
+ *            [S3] prepare, of a hot gate: the barrier. A waker that loaded HOT before it has made its change
+ *            before it as well, so the look behind the barrier sees that; one that loads behind it sees SLEEPING.
  * Death      A waker killed between its change and the wake: the death word of the segment wakes a sleeper
- *            (transport/party.h). A sleeper that dies leaves `sleeping` set: one wake-up for nothing.
+ *            (transport/party.h). A sleeper that dies leaves SLEEPING set: one wake-up for nothing.
  * Memory     Shared, one cache line. The wake is for all: one that was woken and then is stopped or killed
  *            keeps nobody else asleep.
  */
@@ -16,26 +22,52 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { NR_GATE_SLEEPING = 1, NR_GATE_HOT = 2 };
+
 struct nr_gate {
     _Alignas(64) _Atomic uint32_t word;
-    _Atomic uint32_t sleeping;
+    _Atomic uint32_t state;
 };
 
-static inline uint32_t nr_gate_prepare(struct nr_gate *gate)
+/* Runs a barrier on all processors; false: it can't be had, and who sleeps now must look again soon. */
+typedef bool nr_gate_barrier(void);
+
+/* *ret_is_sure is false if the barrier was needed and could not be had. */
+static inline uint32_t nr_gate_prepare(struct nr_gate *gate, nr_gate_barrier *barrier,
+                                       bool *ret_is_sure)
 {
     uint32_t word = atomic_load_explicit(&gate->word, memory_order_acquire);
+    uint32_t before =
+        atomic_exchange_explicit(&gate->state, NR_GATE_SLEEPING, memory_order_relaxed);
 
-    atomic_store_explicit(&gate->sleeping, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst); /* [S1] */
+    atomic_thread_fence(memory_order_seq_cst);           /* [S1] */
+    *ret_is_sure = !(before & NR_GATE_HOT) || barrier(); /* [S3] */
     return word;
+}
+
+/* By a waiter that spinning has served well for a while. Nothing happens while somebody sleeps. */
+static inline void nr_gate_heat(struct nr_gate *gate)
+{
+    uint32_t nobody = 0;
+
+    if (atomic_load_explicit(&gate->state, memory_order_relaxed) == 0)
+        atomic_compare_exchange_strong_explicit(&gate->state, &nobody, NR_GATE_HOT,
+                                                memory_order_relaxed, memory_order_relaxed);
+}
+
+/* For wakers on whose processors the barrier runs, that is, whose process is registered for it. */
+static inline bool nr_gate_is_hot(const struct nr_gate *gate)
+{
+    atomic_signal_fence(memory_order_seq_cst); /* the compiler keeps the change before the load */
+    return atomic_load_explicit(&gate->state, memory_order_relaxed) == NR_GATE_HOT;
 }
 
 static inline bool nr_gate_must_wake(struct nr_gate *gate)
 {
     atomic_thread_fence(memory_order_seq_cst); /* [S2] */
-    if (__builtin_expect(!atomic_load_explicit(&gate->sleeping, memory_order_relaxed), 1))
+    if (!(atomic_load_explicit(&gate->state, memory_order_relaxed) & NR_GATE_SLEEPING))
         return false;
-    atomic_store_explicit(&gate->sleeping, 0, memory_order_relaxed);
+    atomic_store_explicit(&gate->state, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&gate->word, 1, memory_order_release);
     return true;
 }

@@ -48,7 +48,7 @@ static void nr_shm_repair(void *context, unsigned dead)
     struct nr_shm *shm = context;
 
     shm->kind->repair(shm, dead);
-    nr_shm_wake_all(shm->header);
+    nr_shm_wake_all(shm);
 }
 
 /* The private views of a mapped segment. `plan` is a copy of its header that was checked: the header itself may
@@ -130,7 +130,7 @@ static int nr_shm_open_failed(struct nr_shm *shm, int result)
 {
     if (shm->party.is_joined) {
         nr_party_leave(&shm->party);
-        nr_shm_wake_all(shm->header);
+        nr_shm_wake_all(shm);
     }
     nr_shm_release(&shm->endpoint);
     nr_endpoint_free(&shm->endpoint);
@@ -341,6 +341,7 @@ int nr_shm_adopt(struct naru_endpoint *endpoint)
         nr_watcher_deinit(&shm->watcher); /* the parent's; here there is no such thread */
     shm->has_watcher = false;
     shm->pid = nr_os_pid();
+    shm->has_barrier = shm->lacks_barrier = false;
     nr_os_futex_arm(&shm->header->death_word);
     return 0;
 }
@@ -355,7 +356,7 @@ void nr_shm_leave(struct naru_endpoint *endpoint)
         nr_watcher_stop(&shm->watcher);
     shm->kind->leave(shm);
     nr_party_leave(&shm->party);
-    nr_shm_wake_all(shm->header);
+    nr_shm_wake_all(shm);
 }
 
 int nr_shm_unlink(const struct nr_uri *uri)

@@ -63,9 +63,12 @@ struct nr_shm {
     struct nr_byte_ring out, in; /* pair: both; one to one: the one of the role */
     bool is_holding;             /* one to one: a record was taken and not acknowledged */
     bool is_loaning;
-    uint32_t held;  /* many to many: messages in hand */
-    uint64_t told;  /* one to one: nr_byte_seat_word() as the receiver was told of it */
-    int spin_limit; /* how long it pays to look again before sleeping */
+    uint32_t held;      /* many to many: messages in hand */
+    uint64_t told;      /* one to one: nr_byte_seat_word() as the receiver was told of it */
+    bool has_barrier;   /* registered for it (os/barrier.h), so hot gates may be trusted */
+    bool lacks_barrier; /* refused */
+    unsigned spin_wins; /* in a row */
+    int spin_limit;     /* how long it pays to look again before sleeping */
     unsigned spin_rests;
     unsigned looks; /* pair: in vain */
     int32_t pid;
@@ -101,21 +104,29 @@ int nr_shm_layout_agree(const struct nr_shm_header *header, const struct nr_requ
 
 /* One wait: zeroed at its start, then passed to each nr_shm_pause(). */
 struct nr_shm_pause {
+    bool (*look)(struct nr_shm *shm); /* while spinning: is it worth a try? NULL: each time */
+    struct nr_gate *gate;             /* of the last nr_shm_pause() */
     int spins;
-    bool is_prepared;
+    bool is_prepared, is_unsure; /* unsure: a waker may have overlooked us */
     uint32_t word;
-    int64_t recheck_ns;      /* the next one; 0: the first */
-    struct nr_deadline look; /* when to ask for deaths; not set: not begun */
-    uint32_t blocker;        /* set by the caller on -EBUSY */
-    uint32_t overwritten;    /* messages, to make room */
+    int64_t recheck_ns;     /* the next one; 0: the first */
+    struct nr_deadline ask; /* when to ask for deaths; not set: not begun */
+    uint32_t blocker;       /* set by the caller on -EBUSY */
+    uint32_t overwritten;   /* messages, to make room */
 };
 
 /* The gates of an endpoint: what it waits at, and what it opens for the other side. */
 struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait);
 struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait);
 
-void nr_shm_wake(struct nr_gate *gate);
-void nr_shm_wake_all(struct nr_shm_header *header);
+/* Something changed that others may wait for at the gate. One load while they spin. */
+void nr_shm_wake_cold(struct nr_shm *shm, struct nr_gate *gate);
+static inline void nr_shm_wake(struct nr_shm *shm, struct nr_gate *gate)
+{
+    if (__builtin_expect(!shm->has_barrier || !nr_gate_is_hot(gate), 0))
+        nr_shm_wake_cold(shm, gate);
+}
+void nr_shm_wake_all(struct nr_shm *shm);
 
 /*
  * Something could not be done: `result` is -EAGAIN, or -EBUSY with pause->blocker. 0: try again. Otherwise

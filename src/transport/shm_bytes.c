@@ -109,7 +109,7 @@ static int nr_shm_bytes_send(struct naru_endpoint *endpoint, const struct nr_out
         return result;
     nr_out_copy(out, 0, payload, out->size_bytes);
     nr_byte_publish(&shm->out, (uint32_t)out->size_bytes, out->type);
-    nr_shm_wake(nr_shm_gate_empty(shm, false));
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
     return 0;
 }
 
@@ -137,7 +137,7 @@ static int nr_shm_bytes_commit(struct naru_endpoint *endpoint, struct naru_messa
 
     nr_byte_publish(&shm->out, (uint32_t)message->size_bytes, message->type);
     shm->is_loaning = false;
-    nr_shm_wake(nr_shm_gate_empty(shm, false));
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
     return 0;
 }
 
@@ -204,7 +204,7 @@ static void nr_shm_bytes_describe(struct nr_shm *shm, const struct nr_byte_recor
 static void nr_shm_bytes_done(struct nr_shm *shm, size_t size_bytes)
 {
     nr_byte_release(&shm->in, (uint32_t)size_bytes);
-    nr_shm_wake(nr_shm_gate_full(shm, false));
+    nr_shm_wake(shm, nr_shm_gate_full(shm, false));
 }
 
 static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,

@@ -102,7 +102,7 @@ static void nr_shm_slots_describe_chunk(struct nr_shm *shm, uint32_t index, size
 static void nr_shm_slots_free_chunk(struct nr_shm *shm, uint32_t index)
 {
     nr_chunk_free(&shm->slots, index);
-    nr_shm_wake(nr_shm_gate_full(shm, false));
+    nr_shm_wake(shm, nr_shm_gate_full(shm, false));
 }
 
 static int nr_shm_slots_send_large(struct nr_shm *shm, const struct nr_out *out,
@@ -122,7 +122,7 @@ static int nr_shm_slots_send_large(struct nr_shm *shm, const struct nr_out *out,
         return result < 0 ? result : 0;
     }
     nr_slot_publish(&shm->slots, &claim, chunk);
-    nr_shm_wake(nr_shm_gate_empty(shm, false));
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
     return 0;
 }
 
@@ -143,7 +143,7 @@ static int nr_shm_slots_send(struct naru_endpoint *endpoint, const struct nr_out
     claim.slot->type = out->type;
     nr_out_copy(out, 0, claim.slot->payload, out->size_bytes);
     nr_slot_publish(&shm->slots, &claim, NR_SLOT_NO_CHUNK);
-    nr_shm_wake(nr_shm_gate_empty(shm, false));
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
     return 0;
 }
 
@@ -186,7 +186,7 @@ static int nr_shm_slots_commit(struct naru_endpoint *endpoint, struct naru_messa
         return 0;
     }
     nr_slot_publish(&shm->slots, &claim, chunk);
-    nr_shm_wake(nr_shm_gate_empty(shm, false));
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
     return 0;
 }
 
@@ -203,7 +203,7 @@ static int nr_shm_slots_cancel(struct naru_endpoint *endpoint, struct naru_messa
 static int nr_shm_slots_next(struct nr_shm *shm, struct nr_slot_taken *ret,
                              struct nr_deadline *deadline)
 {
-    struct nr_shm_pause pause = {0};
+    struct nr_shm_pause pause = {.look = nr_shm_slots_may_recv};
 
     nr_party_operate(&shm->party);
     for (;;) {
@@ -255,14 +255,14 @@ static int nr_shm_slots_recv(struct naru_endpoint *endpoint, struct nr_in *in,
         message->capacity_bytes) { /* it stays where it is, for whoever has room */
         message->size_bytes = taken.size_bytes;
         nr_slot_return(&shm->slots, &taken, false);
-        nr_shm_wake(nr_shm_gate_empty(shm, true));
+        nr_shm_wake(shm, nr_shm_gate_empty(shm, true));
         return -EMSGSIZE;
     }
     if (taken.size_bytes)
         memcpy(message->data, taken.payload, taken.size_bytes);
     nr_shm_slots_describe(shm, &taken, message);
     nr_slot_ack(&shm->slots, &taken);
-    nr_shm_wake(nr_shm_gate_full(shm, false));
+    nr_shm_wake(shm, nr_shm_gate_full(shm, false));
     return 0;
 }
 
@@ -289,11 +289,11 @@ static int nr_shm_slots_take(struct naru_endpoint *endpoint, struct naru_message
     bool was_in_slot = taken.slot;
     if (nr_slot_hold(&shm->slots, &taken) < 0) {
         nr_slot_return(&shm->slots, &taken, false);
-        nr_shm_wake(nr_shm_gate_empty(shm, true));
+        nr_shm_wake(shm, nr_shm_gate_empty(shm, true));
         return nr_shm_slots_too_many(shm);
     }
     if (was_in_slot)
-        nr_shm_wake(nr_shm_gate_full(shm, false));
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
     __atomic_fetch_add(&shm->held, 1, __ATOMIC_RELAXED);
     nr_shm_slots_describe(shm, &taken, ret);
     ret->data = nr_chunk_at(&shm->slots, taken.chunk)->payload;
@@ -330,7 +330,7 @@ static int nr_shm_slots_requeue(struct naru_endpoint *endpoint, struct naru_mess
 
     if (result == 0) {
         nr_slot_return(&shm->slots, &taken, true);
-        nr_shm_wake(nr_shm_gate_empty(shm, true));
+        nr_shm_wake(shm, nr_shm_gate_empty(shm, true));
     }
     return result;
 }

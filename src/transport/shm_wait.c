@@ -10,6 +10,7 @@
  *            us, ... Besides, every sleep ends after a while to look (5 ms, doubling to 1 s): that may wake,
  *            it never decides: only the kernel's word about a pidfd does.
  */
+#include "os/barrier.h"
 #include "os/process.h"
 #include "transport/shm.h"
 #include <limits.h>
@@ -19,12 +20,15 @@ enum {
     NR_SHM_SPIN_PROBE =
         3000, /* longer than it takes to wake the other side, which may be asleep itself */
     NR_SHM_SPIN_BUSY = 4000, /* before a call that must not sleep says that someone is in the way */
-    NR_SHM_SPIN_REST = 256,  /* so that looking does not show in the 99th percentile */
+    NR_SHM_SPIN_RETURN = 64, /* looks between two of the caller's, which sees more */
+    NR_SHM_SPIN_WINS = 100, /* in a row, before a gate is made hot: to cool it costs microseconds */
+    NR_SHM_SPIN_REST = 256, /* so that looking does not show in the 99th percentile */
 };
-#define NR_SHM_RECHECK_FIRST_NS ((int64_t)5000000)
-#define NR_SHM_RECHECK_DEATH_NS ((int64_t)50000)
-#define NR_SHM_RECHECK_MOST_NS  ((int64_t)1000000000)
-#define NR_SHM_RECHECK_PAIR_NS  ((int64_t)100000000) /* a pair's pidfd is cheap to ask */
+#define NR_SHM_RECHECK_FIRST_NS  ((int64_t)5000000)
+#define NR_SHM_RECHECK_DEATH_NS  ((int64_t)50000)
+#define NR_SHM_RECHECK_UNSURE_NS ((int64_t)1000000)
+#define NR_SHM_RECHECK_MOST_NS   ((int64_t)1000000000)
+#define NR_SHM_RECHECK_PAIR_NS   ((int64_t)100000000) /* a pair's pidfd is cheap to ask */
 
 struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
 {
@@ -40,18 +44,22 @@ struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait)
     return &shm->header->not_full[direction];
 }
 
-void nr_shm_wake(struct nr_gate *gate)
+void nr_shm_wake_cold(struct nr_shm *shm, struct nr_gate *gate)
 {
+    if (!shm->has_barrier && !shm->lacks_barrier && nr_gate_is_hot(gate)) {
+        shm->has_barrier = nr_os_barrier_register();
+        shm->lacks_barrier = !shm->has_barrier;
+    }
     if (nr_gate_must_wake(gate))
         nr_os_futex_wake(nr_gate_address(gate), INT_MAX);
 }
 
 /* After a repair: whatever anyone waits for may have come. */
-void nr_shm_wake_all(struct nr_shm_header *header)
+void nr_shm_wake_all(struct nr_shm *shm)
 {
     for (int i = 0; i < 2; i++) {
-        nr_shm_wake(&header->not_empty[i]);
-        nr_shm_wake(&header->not_full[i]);
+        nr_shm_wake(shm, &shm->header->not_empty[i]);
+        nr_shm_wake(shm, &shm->header->not_full[i]);
     }
 }
 
@@ -73,6 +81,11 @@ static int nr_shm_spin_get(const struct nr_shm *shm)
 static void nr_shm_spin_set(struct nr_shm *shm, int limit)
 {
     __atomic_store_n(&shm->spin_limit, limit, __ATOMIC_RELAXED);
+}
+
+static void nr_shm_wins_set(struct nr_shm *shm, unsigned wins)
+{
+    __atomic_store_n(&shm->spin_wins, wins, __ATOMIC_RELAXED);
 }
 
 static int nr_shm_spin_limit(struct nr_shm *shm)
@@ -127,8 +140,8 @@ static int64_t nr_shm_recheck(const struct nr_shm *shm, struct nr_shm_pause *pau
 /* A rest lasts until it is time to look for deaths, also when it is slept in slices (os/futex.h). */
 static void nr_shm_rest(struct nr_shm *shm, struct nr_shm_pause *pause)
 {
-    if (nr_deadline_is_now(&pause->look))
-        pause->look = nr_deadline_in(nr_shm_recheck(shm, pause));
+    if (nr_deadline_is_now(&pause->ask))
+        pause->ask = nr_deadline_in(nr_shm_recheck(shm, pause));
 }
 
 static int nr_shm_sleep(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause,
@@ -143,11 +156,14 @@ static int nr_shm_sleep(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_
 
     if (left_ns == 0)
         return -ETIMEDOUT;
-    nr_shm_rest(shm, pause);
-    bool is_last = nr_deadline_left_ns(&pause->look) >= left_ns;
-    int result = nr_os_futex_wait(words, 3, is_last ? deadline : &pause->look);
+    if (pause->is_unsure)
+        pause->ask = nr_deadline_in(NR_SHM_RECHECK_UNSURE_NS);
+    else
+        nr_shm_rest(shm, pause);
+    bool is_last = nr_deadline_left_ns(&pause->ask) >= left_ns;
+    int result = nr_os_futex_wait(words, 3, is_last ? deadline : &pause->ask);
     if (result != -EAGAIN)
-        pause->look = nr_deadline_in(0);
+        pause->ask = nr_deadline_in(0);
     int interrupted = nr_endpoint_interrupted(&shm->endpoint);
     if (interrupted < 0)
         return interrupted;
@@ -165,26 +181,31 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
         return result;
     if (nr_deadline_is_now(deadline))
         return nr_shm_try_once(shm, pause, result);
+    pause->gate = gate;
     if (pause->spins == 0) {
         int interrupted = nr_endpoint_interrupted(&shm->endpoint);
         if (interrupted < 0)
             return interrupted;
         pause->spins = nr_shm_spin_limit(shm) + 1;
     }
-    if (pause->spins > 1) {
+    while (pause->spins > 1) {
         pause->spins--;
         nr_shm_relax();
-        return 0;
+        if (!pause->look || pause->spins % NR_SHM_SPIN_RETURN == 0 || pause->look(shm))
+            return 0;
     }
     if (!pause->is_prepared) {
         if (!nr_shm_is_pair(shm))
             nr_party_sweep(&shm->party, false); /* finish what a dead repairer had begun */
-        pause->word = nr_gate_prepare(gate);
+        bool is_sure;
+        pause->word = nr_gate_prepare(gate, nr_os_barrier, &is_sure);
+        pause->is_unsure = !is_sure;
         pause->is_prepared = true;
         return 0;
     }
     if (nr_shm_spin_get(shm) > 0)
         nr_shm_spin_set(shm, nr_shm_spin_get(shm) / 2);
+    nr_shm_wins_set(shm, 0);
     pause->is_prepared = false;
     int slept = nr_shm_sleep(shm, gate, pause, deadline);
     if (slept == -ETIMEDOUT && result == -EBUSY)
@@ -198,6 +219,10 @@ void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause)
 
     if (pause->spins <= 1 || limit < 0)
         return;
+    unsigned wins = __atomic_load_n(&shm->spin_wins, __ATOMIC_RELAXED) + 1;
+    nr_shm_wins_set(shm, wins);
+    if (wins > NR_SHM_SPIN_WINS)
+        nr_gate_heat(pause->gate);
     limit = limit < NR_SHM_SPIN_FIRST ? NR_SHM_SPIN_FIRST : limit * 2;
     nr_shm_spin_set(shm, limit < NR_SHM_SPIN_MOST ? limit : NR_SHM_SPIN_MOST);
 }
@@ -211,8 +236,9 @@ static int nr_shm_watch_wait(void *context)
     struct nr_shm_pause pause = {0};
 
     for (;;) {
+        bool is_sure;
         struct nr_os_futex_word words[3] = {
-            {nr_gate_address(gate), nr_gate_prepare(gate)},
+            {nr_gate_address(gate), nr_gate_prepare(gate, nr_os_barrier, &is_sure)},
             {&shm->header->death_word, 0},
             {&shm->watcher_stops, 0},
         };
@@ -220,10 +246,13 @@ static int nr_shm_watch_wait(void *context)
             return 0;
         if (__atomic_load_n(&shm->watcher_stops, __ATOMIC_ACQUIRE))
             return 0;
-        nr_shm_rest(shm, &pause);
-        int result = nr_os_futex_wait(words, 3, &pause.look);
+        if (is_sure)
+            nr_shm_rest(shm, &pause);
+        else
+            pause.ask = nr_deadline_in(NR_SHM_RECHECK_UNSURE_NS);
+        int result = nr_os_futex_wait(words, 3, &pause.ask);
         if (result != -EAGAIN)
-            pause.look = nr_deadline_in(0);
+            pause.ask = nr_deadline_in(0);
         if (result == 2)
             pause.recheck_ns = NR_SHM_RECHECK_DEATH_NS;
         if ((result == 2 || result == -ETIMEDOUT) && nr_shm_look(shm))
