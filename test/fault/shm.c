@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* shm -- shm:// : contracts, ends, segments that are not what they should be, and processes killed at random */
+/* shm -- shm:// : contracts, ends, no room, and processes killed at random; damaged segments: hostile_*.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -321,112 +321,7 @@ static void test_pair_notices_death_before_first_call(void **state)
     naru_close(ends[1]);
 }
 
-/* -- segments that are not what they should be -------------------------------------------------- */
-
-static void expect_open(int result, const char *words)
-{
-    assert_int_equal(open_result(NULL), result);
-    assert_text_has(words);
-}
-
-static void test_foreign_files(void **state)
-{
-    (void)state;
-    place_write(path, "", 0);
-    expect_open(-EBADMSG, "no channel of Naru's");
-    place_write(path, "#!/bin/sh\n", 10);
-    expect_open(-EBADMSG, "no channel of Naru's");
-    assert_int_equal(naru_unlink(uri), -EBADMSG);
-    assert_int_equal(access(path, F_OK), 0);
-    static const char zeros[8192];
-    place_write(path, zeros, sizeof zeros);
-    expect_open(-EBADMSG, "no channel of Naru's");
-    unlink(path);
-    assert_int_equal(symlink("/etc/passwd", path), 0);
-    assert_true(open_result(NULL) < 0);
-    unlink(path);
-    assert_int_equal(mkfifo(path, 0600), 0);
-    expect_open(-EBADMSG, "no channel of Naru's");
-    unlink(path);
-    assert_int_equal(mkdir(path, 0700), 0);
-    assert_true(open_result(NULL) < 0);
-}
-
-/* A good segment's bytes, to damage. */
-static size_t good_segment(unsigned char *bytes, size_t room)
-{
-    struct naru_options options = tiny();
-
-    options.participants_max = 2;
-    naru_close(open_with(NARU_SENDER, &options));
-    int fd = open(path, O_RDONLY);
-    ssize_t size = read(fd, bytes, room);
-    close(fd);
-    assert_in_range(size, 100, (ssize_t)room - 1);
-    return (size_t)size;
-}
-
-static void test_damaged_segments(void **state)
-{
-    static unsigned char bytes[65536], damaged[65536];
-    size_t size = good_segment(bytes, sizeof bytes);
-
-    (void)state;
-    for (size_t cut = 0; cut < size; cut += 509) { /* truncated */
-        place_write(path, bytes, cut);
-        assert_int_equal(open_result(NULL), -EBADMSG);
-    }
-    memcpy(damaged, bytes, size);
-    damaged[8] ^= 64; /* the layout version */
-    place_write(path, damaged, size);
-    expect_open(-EPROTO, "layout version");
-    /* Any byte of the header: an error, or something that still works; never a crash or a hang. */
-    for (size_t i = 0; i < 128; i++) {
-        memcpy(damaged, bytes, size);
-        damaged[i] ^= (unsigned char)(1 + i * 37 % 255);
-        place_write(path, damaged, size);
-        struct naru_endpoint *both = NULL;
-        if (naru_open(&both, uri, NARU_BOTH, NULL) == 0) {
-            char data[512];
-            if (naru_send(both, "x", 1, 0) == 0)
-                naru_recv(both, data, sizeof data, NULL, 0);
-            naru_close(both);
-        }
-    }
-    place_write(path, bytes, size);
-    assert_int_equal(open_result(NULL), 0);
-}
-
-/* Everything behind the header is scribbled over while the channel is in use. */
-static void test_scribbled_segment(void **state)
-{
-    struct naru_options options = tiny();
-    struct naru_endpoint *both = open_with(NARU_BOTH, &options);
-    int fd = open(path, O_RDWR);
-    struct stat status;
-    unsigned seed = 12345;
-
-    (void)state;
-    assert_int_equal(fstat(fd, &status), 0);
-    unsigned char *memory =
-        mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    assert_true(memory != MAP_FAILED);
-    close(fd);
-    size_t ring = 1024 + 64 * 64; /* behind header and participants */
-    for (int round = 0; round < 3000; round++) {
-        char data[256];
-        struct naru_message message;
-        for (int i = 0; i < 4; i++)
-            memory[ring + rand_r(&seed) % ((size_t)status.st_size - ring)] =
-                (unsigned char)rand_r(&seed);
-        naru_send(both, data, (size_t)rand_r(&seed) % 200, 0);
-        naru_recv(both, data, sizeof data, NULL, 0);
-        if (naru_take(both, &message, 0) == 0)
-            naru_ack(both, &message);
-    }
-    munmap(memory, (size_t)status.st_size);
-    naru_close(both);
-}
+/* -- segments that can't be ---------------------------------------------------------------------- */
 
 static void test_other_namespace(void **state)
 {
@@ -693,9 +588,6 @@ int main(void)
         test_case(test_one_to_one_tells_ends),
         test_case(test_one_to_one_is_enforced),
         test_case(test_pair_notices_death_before_first_call),
-        test_case(test_foreign_files),
-        test_case(test_damaged_segments),
-        test_case(test_scribbled_segment),
         test_case(test_other_namespace),
         test_case(test_no_space),
         test_case(test_participants_run_out),

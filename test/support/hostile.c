@@ -2,6 +2,7 @@
 #include "hostile.h"
 #include "kit.h"
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,7 +42,7 @@ static size_t below(struct nr_hostile *hostile, size_t count)
 
 static size_t random_size(struct nr_hostile *hostile)
 {
-    return below(hostile, hostile->channel->options.message_size_max_bytes + 1);
+    return below(hostile, hostile->size_max_bytes + 1);
 }
 
 /* Memory of just this size, at whose end a page begins that can't be touched. */
@@ -158,7 +159,7 @@ static void step_recv(struct nr_hostile *hostile)
     if (result == 0)
         check_size(hostile, size_bytes, room);
     if (result == -EMSGSIZE)
-        check_size(hostile, size_bytes, hostile->channel->options.message_size_max_bytes);
+        check_size(hostile, size_bytes, hostile->size_max_bytes);
 }
 
 static void step_recv_many(struct nr_hostile *hostile)
@@ -193,7 +194,7 @@ static void step_take(struct nr_hostile *hostile)
         held->data = NULL;
         return;
     }
-    check_size(hostile, held->size_bytes, hostile->channel->options.message_size_max_bytes);
+    check_size(hostile, held->size_bytes, hostile->size_max_bytes);
     check_place(hostile, held);
 }
 
@@ -202,6 +203,17 @@ static void step_stat(struct nr_hostile *hostile)
     struct naru_stat stat = {.size_bytes = sizeof stat};
 
     JUDGE("stat", naru_stat(hostile->ends[below(hostile, 2)], &stat), never);
+}
+
+static void step_descriptor(struct nr_hostile *hostile)
+{
+    struct pollfd one = {.events = POLLIN};
+
+    if (!hostile->uses_descriptors)
+        return;
+    one.fd = JUDGE("fd", naru_fd(hostile->ends[1]), never);
+    nr_check(poll(&one, 1, 0) >= 0 && !(one.revents & POLLNVAL), "%s: no descriptor",
+             hostile->channel->name);
 }
 
 static void step_reopen(struct nr_hostile *hostile)
@@ -215,13 +227,14 @@ static const struct {
     int end; /* which one it needs; 2: both, 3: none */
     unsigned weight;
 } steps[] = {
-    {step_send, 0, 8},      {step_send_many, 0, 3}, {step_loan, 0, 6}, {step_recv, 1, 6},
-    {step_recv_many, 1, 3}, {step_take, 1, 9},      {step_stat, 2, 1}, {step_reopen, 3, 1},
+    {step_send, 0, 8}, {step_send_many, 0, 3},  {step_loan, 0, 6},
+    {step_recv, 1, 6}, {step_recv_many, 1, 3},  {step_take, 1, 9},
+    {step_stat, 2, 1}, {step_descriptor, 1, 1}, {step_reopen, 3, 1},
 };
 
 void nr_hostile_step(struct nr_hostile *hostile)
 {
-    size_t i, choice = below(hostile, 37);
+    size_t i, choice = below(hostile, 38);
 
     for (i = 0; choice >= steps[i].weight; i++)
         choice -= steps[i].weight;
@@ -239,7 +252,10 @@ void nr_hostile_open(struct nr_hostile *hostile)
 {
     struct naru_options options = hostile->channel->options;
 
+    if (hostile->takes_what_is_there)
+        options = (struct naru_options){.create = NARU_ATTACH};
     options.size_bytes = sizeof options;
+    hostile->size_max_bytes = hostile->channel->options.message_size_max_bytes;
     if (hostile->channel->is_pair) {
         if (JUDGE("pair", naru_pair(hostile->ends, "shm://", &options), opening) < 0)
             hostile->ends[0] = hostile->ends[1] = NULL;
@@ -251,6 +267,11 @@ void nr_hostile_open(struct nr_hostile *hostile)
                             &options),
                   opening) < 0)
             hostile->ends[i] = NULL;
+    struct naru_stat stat = {.size_bytes = sizeof stat};
+    if (hostile->takes_what_is_there && hostile->ends[0] && naru_stat(hostile->ends[0], &stat) == 0)
+        hostile->size_max_bytes = stat.message_size_max_bytes < NR_HOSTILE_ROOM_BYTES
+                                      ? stat.message_size_max_bytes
+                                      : NR_HOSTILE_ROOM_BYTES;
 }
 
 void nr_hostile_close(struct nr_hostile *hostile)

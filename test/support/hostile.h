@@ -27,6 +27,9 @@ struct nr_hostile {
     const char *uri;
     uint64_t random;
     int64_t timeout_ns;            /* of each call; 0: tried once */
+    bool takes_what_is_there;      /* attaches without options */
+    size_t size_max_bytes;         /* the largest message */
+    bool uses_descriptors;         /* naru_fd(), which may start a thread */
     struct naru_endpoint *ends[2]; /* who sends, who receives; NULL: could not be opened */
     struct naru_message loan;      /* data NULL: none */
     struct naru_message held[NR_HOSTILE_HELD];
