@@ -69,6 +69,13 @@ enum naru_durability {
     NARU_DURABLE_EVERY_COMMIT, /* naru_send() returns when the device has it */
 };
 
+/* Topic: where a receiver that comes late begins. */
+enum naru_start {
+    NARU_FROM_NOW = 1, /* with what is sent from now on (default) */
+    NARU_FROM_OLDEST,  /* with the oldest that is still kept */
+    NARU_FROM_LAST,    /* with the last `start_messages` that are still kept */
+};
+
 /* tcp:// only: when is a message committed? */
 enum naru_acknowledge {
     NARU_ACKNOWLEDGED = 1,   /* when the receiving endpoint has confirmed it (default) */
@@ -100,8 +107,14 @@ struct naru_options {
     int64_t peer_timeout_ns;       /* opening: how long to wait for the other side; 0: 10 s */
     int64_t type;                  /* sysv://: receive only this type (msgrcv's msgtyp) */
     int32_t signal_number;         /* signal://: default SIGRTMIN + 1 */
-    uint32_t peer_uid_any; /* unix://: 1 accepts peers of any user; default: only ours and root */
-    uint64_t reserved[8];
+    uint32_t peer_uid_any;   /* unix://: 1 accepts peers of any user; default: only ours and root */
+    enum naru_start start;   /* topic, receiver: where it begins */
+    uint32_t start_messages; /* with NARU_FROM_LAST: how many */
+    uint32_t
+        read_only; /* cell, overwriting topic: 1: a receiver that maps the segment read-only, and is
+                                not seen; a sender that creates it: such receivers may come */
+    uint32_t reserved0;
+    uint64_t reserved[6];
 };
 
 /*

@@ -73,6 +73,10 @@ static int nr_channel_request(struct nr_request *ret, const char *uri, enum naru
     result = nr_options_complete(&request.options, options);
     if (result < 0)
         return result;
+    if ((request.options.start || request.options.read_only) &&
+        strcmp(request.uri.scheme, "shm") != 0)
+        return nr_fail(-EOPNOTSUPP, "%s: the option %s can't be kept: only shm:// has it", uri,
+                       request.options.start ? "start" : "read_only");
     request.wants_pattern = options && options->pattern;
     enum naru_pattern pattern = request.options.pattern;
     const struct naru_transport_row *row = nr_table_row(request.uri.scheme, pattern);
@@ -124,7 +128,7 @@ int naru_pair(struct naru_endpoint *ret[2], const char *uri, const struct naru_o
     int result = nr_channel_request(&request, uri, NARU_BOTH, options, &transport);
     if (result < 0)
         return nr_core_failed(NULL, result);
-    if (!transport->pair)
+    if (!transport->pair || !nr_table_row(request.uri.scheme, request.options.pattern)->can_pair)
         return nr_fail(-EOPNOTSUPP,
                        "%s:// has no anonymous form that goes with its last user; open it by name",
                        request.uri.scheme);

@@ -50,6 +50,8 @@ int nr_options_complete(struct naru_options *ret, const struct naru_options *giv
         {"file_mode", options.file_mode, 0777},
         {"one_to_one", options.one_to_one, 1},
         {"peer_uid_any", options.peer_uid_any, 1},
+        {"start", (int64_t)options.start, NARU_FROM_LAST},
+        {"read_only", options.read_only, 1},
         {"peer_timeout_ns (-1: for ever)",
          options.peer_timeout_ns < 0 ? 0 : options.peer_timeout_ns, INT64_MAX},
     };
@@ -61,6 +63,11 @@ int nr_options_complete(struct naru_options *ret, const struct naru_options *giv
     if (options.message_size_max_bytes > NR_MESSAGE_LIMIT_BYTES)
         return nr_fail(-EINVAL, "message_size_max_bytes is %zu; the most is %d (1 GiB)",
                        options.message_size_max_bytes, NR_MESSAGE_LIMIT_BYTES);
+    if (!options.start_messages != (options.start != NARU_FROM_LAST))
+        return nr_fail(-EINVAL,
+                       "start_messages is %u; it goes with start = NARU_FROM_LAST, and is "
+                       "1 or more then",
+                       options.start_messages);
     if (!options.pattern)
         options.pattern = NARU_QUEUE;
     if (!options.file_mode)

@@ -27,6 +27,8 @@ enum { NR_GATE_SLEEPING = 1, NR_GATE_HOT = 2 };
 struct nr_gate {
     _Alignas(64) _Atomic uint32_t word;
     _Atomic uint32_t state;
+    uint32_t
+        always; /* set once, by who made it: some sleepers can't write, and can't say that they sleep */
 };
 
 /* Runs a barrier on all processors; false: it can't be had, and who sleeps now must look again soon. */
@@ -45,12 +47,18 @@ static inline uint32_t nr_gate_prepare(struct nr_gate *gate, nr_gate_barrier *ba
     return word;
 }
 
+/* For a sleeper that can only read: whoever wakes does it `always`, and the gate is never hot. */
+static inline uint32_t nr_gate_look(const struct nr_gate *gate)
+{
+    return atomic_load_explicit(&gate->word, memory_order_acquire);
+}
+
 /* By a waiter that spinning has served well for a while. Nothing happens while somebody sleeps. */
 static inline void nr_gate_heat(struct nr_gate *gate)
 {
     uint32_t nobody = 0;
 
-    if (atomic_load_explicit(&gate->state, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&gate->state, memory_order_relaxed) == 0 && !gate->always)
         atomic_compare_exchange_strong_explicit(&gate->state, &nobody, NR_GATE_HOT,
                                                 memory_order_relaxed, memory_order_relaxed);
 }
@@ -65,7 +73,8 @@ static inline bool nr_gate_is_hot(const struct nr_gate *gate)
 static inline bool nr_gate_must_wake(struct nr_gate *gate)
 {
     atomic_thread_fence(memory_order_seq_cst); /* [S2] */
-    if (!(atomic_load_explicit(&gate->state, memory_order_relaxed) & NR_GATE_SLEEPING))
+    if (!(atomic_load_explicit(&gate->state, memory_order_relaxed) & NR_GATE_SLEEPING) &&
+        !gate->always)
         return false;
     atomic_store_explicit(&gate->state, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&gate->word, 1, memory_order_release);

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "os/io.h"
 #include "os/process.h"
+#include <limits.h>
 #include <stdlib.h>
 
 /* A pidfd for the process that an entry's state names; word is that state. */
@@ -24,6 +25,23 @@ static bool nr_party_may_be_dead(uint64_t word)
     return state == NR_PARTICIPANT_JOINING || state == NR_PARTICIPANT_ALIVE;
 }
 
+static int nr_party_init(struct nr_party *party)
+{
+    party->lock = (struct nr_lock)NR_LOCK_INIT;
+    party->watches = calloc(party->table.count, sizeof *party->watches);
+    if (!party->watches)
+        return nr_fail(-ENOMEM, "no memory to watch %u participants", party->table.count);
+    for (unsigned i = 0; i < party->table.count; i++)
+        party->watches[i].pidfd = -1;
+    return 0;
+}
+
+int nr_party_observe(struct nr_party *party)
+{
+    party->me = UINT_MAX;
+    return nr_party_init(party);
+}
+
 int nr_party_join(struct nr_party *party, enum naru_role role)
 {
     uint64_t word;
@@ -32,12 +50,9 @@ int nr_party_join(struct nr_party *party, enum naru_role role)
     uint64_t identity = pidfd < 0 ? 0 : nr_os_pidfd_identity(pidfd, pid);
 
     nr_os_close(&pidfd);
-    party->lock = (struct nr_lock)NR_LOCK_INIT;
-    party->watches = calloc(party->table.count, sizeof *party->watches);
-    if (!party->watches)
-        return nr_fail(-ENOMEM, "no memory to watch %u participants", party->table.count);
-    for (unsigned i = 0; i < party->table.count; i++)
-        party->watches[i].pidfd = -1;
+    int result = nr_party_init(party);
+    if (result < 0)
+        return result;
     int index = nr_participants_claim(&party->table, pid, &word);
     if (index < 0)
         return nr_fail(
@@ -118,6 +133,15 @@ bool nr_party_is_dead(struct nr_party *party, unsigned index)
         return false;
     nr_participants_mark_dead(&party->table, index, word);
     return nr_participant_state(nr_party_word(party, index)) == NR_PARTICIPANT_DEAD;
+}
+
+bool nr_party_is_gone(struct nr_party *party, unsigned index)
+{
+    if (index >= party->table.count)
+        return false;
+    uint64_t word = nr_party_word(party, index);
+    return nr_participant_state(word) == NR_PARTICIPANT_DEAD ||
+           (nr_party_may_be_dead(word) && nr_party_ask(party, index, word));
 }
 
 unsigned nr_party_sweep(struct nr_party *party, bool ask_kernel)

@@ -37,6 +37,9 @@ struct nr_party {
    was replaced by exec) are not touched unless their process is dead. */
 int nr_party_join(struct nr_party *party, enum naru_role role);
 
+/* For one that can only read the table: it has no entry, and no one knows of it. -ENOMEM. */
+int nr_party_observe(struct nr_party *party);
+
 /* The caller has cleared its own traces. */
 void nr_party_leave(struct nr_party *party);
 
@@ -51,6 +54,9 @@ static inline void nr_party_operate(struct nr_party *party)
 
 /* Asks the kernel. False for an entry that is free, alive, or can't be examined. Marks it DEAD. */
 bool nr_party_is_dead(struct nr_party *party, unsigned index);
+
+/* The same, and nothing is marked: for who can only read. */
+bool nr_party_is_gone(struct nr_party *party, unsigned index);
 
 /*
  * Completes unfinished repairs; with `ask_kernel` also looks for new deaths (a system call for each other

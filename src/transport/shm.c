@@ -14,6 +14,7 @@
  */
 #include "transport/shm.h"
 #include "base/cleanup.h"
+#include "data/words.h"
 #include "os/memory.h"
 #include "os/process.h"
 #include <string.h>
@@ -24,6 +25,7 @@ static const struct nr_shm_kind *const nr_shm_kinds[] = {
     &nr_shm_slots_kind,
     &nr_shm_bytes_kind,
     &nr_shm_pair_kind,
+    &nr_shm_cell_kind,
 };
 
 const struct nr_shm_kind *nr_shm_kind_find(uint32_t number)
@@ -36,9 +38,12 @@ const struct nr_shm_kind *nr_shm_kind_find(uint32_t number)
 
 const struct nr_shm_kind *nr_shm_kind_wanted(const struct naru_options *options)
 {
+    bool overwrites = options->pattern == NARU_TOPIC && options->when_full == NARU_OVERWRITE_OLDEST;
+
     for (size_t i = 0; i < nr_count_of(nr_shm_kinds); i++)
         if (nr_shm_kinds[i]->pattern == options->pattern &&
-            nr_shm_kinds[i]->is_one_to_one == !!options->one_to_one)
+            nr_shm_kinds[i]->is_one_to_one == !!options->one_to_one &&
+            nr_shm_kinds[i]->is_overwriting == overwrites)
             return nr_shm_kinds[i];
     return NULL;
 }
@@ -80,7 +85,10 @@ static int nr_shm_join(struct nr_shm *shm)
 {
     if (!(shm->kind->roles & (1u << shm->endpoint.role)))
         return nr_fail(-EINVAL, "%s %s", shm->endpoint.uri, shm->kind->roles_text);
-    int result = nr_party_join(&shm->party, shm->endpoint.role);
+    int result = nr_shm_reader_check(shm);
+    if (result == 0)
+        result = shm->is_read_only ? nr_party_observe(&shm->party)
+                                   : nr_party_join(&shm->party, shm->endpoint.role);
     if (result < 0)
         return result;
     return shm->kind->join ? shm->kind->join(shm) : 0;
@@ -108,6 +116,7 @@ static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
         return result;
     *ret = nr_shm_of(endpoint);
     (*ret)->pid = nr_os_pid();
+    (*ret)->is_read_only = request->options.read_only && request->role == NARU_RECEIVER;
     (*ret)->spin_limit = nr_os_cpus() > 1 ? NR_SHM_SPIN_FIRST : -1;
     return 0;
 }
@@ -143,7 +152,8 @@ static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, c
 {
     struct stat status;
     void *memory;
-    nr_cleanup_close int fd = nr_os_open(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0);
+    int access = shm->is_read_only ? O_RDONLY : O_RDWR;
+    nr_cleanup_close int fd = nr_os_open(path, access | O_NOFOLLOW | O_NONBLOCK, 0);
 
     if (fd == -ENOENT)
         return -ENOENT;
@@ -151,12 +161,16 @@ static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, c
         return nr_fail(-EBADMSG, "%s is a directory and no channel; choose another name", path);
     if (fd < 0)
         return nr_fail(fd, "can't open the channel %s: %s%s", path, nr_error_name(fd),
-                       fd == -EACCES ? "; its creator's file_mode decides who may" : "");
+                       fd != -EACCES       ? ""
+                       : shm->is_read_only ? "; its creator's file_mode decides who may"
+                                           : "; its creator's file_mode decides who may; who may "
+                                             "only read can open a cell or an overwriting topic "
+                                             "with read_only");
     if (nr_os_fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) ||
         (uint64_t)status.st_size < sizeof(struct nr_shm_header))
         return nr_fail(-EBADMSG, "%s is no channel of Naru's; choose another name, or remove it",
                        path);
-    int result = nr_os_memory_map(fd, (size_t)status.st_size, true, &memory);
+    int result = nr_os_memory_map(fd, (size_t)status.st_size, !shm->is_read_only, &memory);
     if (result < 0)
         return nr_fail(result, "can't map %s: %s", path, nr_error_name(result));
     shm->header = memory;
@@ -205,7 +219,9 @@ static int nr_shm_create(struct nr_shm *shm, const struct nr_request *request, c
     if (!kind)
         return nr_fail(-EOPNOTSUPP, "%s: one_to_one: only a queue is from one to one",
                        request->text);
-    int result = nr_shm_layout_plan(ret_plan, request, kind);
+    int result = nr_shm_reader_check_kind(shm, kind);
+    if (result == 0)
+        result = nr_shm_layout_plan(ret_plan, request, kind);
     if (result < 0)
         return result;
     nr_cleanup_close int fd = nr_os_memory_file_new(path, request->options.file_mode);
@@ -226,6 +242,11 @@ static int nr_shm_attach_or_create(struct nr_shm *shm, const struct nr_request *
 {
     enum naru_create create = request->options.create;
 
+    if (shm->is_read_only && create == NARU_CREATE)
+        return nr_fail(-EINVAL, "%s: read_only: who only reads can't create the channel",
+                       request->text);
+    if (shm->is_read_only)
+        create = NARU_ATTACH;
     for (int tries = 0; tries < 100; tries++) {
         int result = create == NARU_CREATE ? -ENOENT : nr_shm_attach(shm, request, path, ret_plan);
         if (result == -ENOENT && create == NARU_ATTACH)
@@ -354,6 +375,8 @@ void nr_shm_leave(struct naru_endpoint *endpoint)
 
     if (shm->has_watcher)
         nr_watcher_stop(&shm->watcher);
+    if (shm->is_read_only)
+        return;
     shm->kind->leave(shm);
     nr_party_leave(&shm->party);
     nr_shm_wake_all(shm);
@@ -376,6 +399,44 @@ int nr_shm_unlink(const struct nr_uri *uri)
     return result < 0
                ? nr_fail(result, "can't remove the channel %s: %s", path, nr_error_name(result))
                : 0;
+}
+
+/* -- for the kinds ------------------------------------------------------------------------- */
+
+int nr_shm_sit(struct nr_shm *shm, _Atomic uint64_t *seat, const char *what, const char *who)
+{
+    for (int tries = 0; tries < 3; tries++) {
+        int holder = nr_byte_seat_claim(seat, shm->party.me);
+        if (holder == 0)
+            return 0;
+        if (!nr_party_is_dead(&shm->party, (unsigned)-holder - 1))
+            return nr_fail(-EBUSY, "%s %s, and process %d is its %s already", shm->endpoint.uri,
+                           what, nr_party_pid(&shm->party, (unsigned)-holder - 1), who);
+        nr_party_sweep(&shm->party, false);
+    }
+    return nr_fail(-EBUSY, "%s: its place is being fought for; try again", shm->endpoint.uri);
+}
+
+void nr_shm_store(const struct nr_out *out, _Atomic uint64_t *payload)
+{
+    enum { PIECE_BYTES = 1024 };
+    uint64_t piece[PIECE_BYTES / sizeof(uint64_t)];
+
+    if (out->parts_count == 1) {
+        nr_words_store(payload, out->parts->iov_base, out->size_bytes);
+        return;
+    }
+    for (size_t from = 0; from < out->size_bytes; from += PIECE_BYTES) {
+        size_t left = out->size_bytes - from, bytes = left < PIECE_BYTES ? left : PIECE_BYTES;
+        nr_out_copy(out, from, piece, bytes);
+        nr_words_store(payload + from / sizeof *payload, piece, bytes);
+    }
+}
+
+int nr_shm_damaged(const struct nr_shm *shm)
+{
+    return nr_fail(-EBADMSG, "%s: the segment is damaged; remove the channel and make it anew",
+                   shm->endpoint.uri);
 }
 
 /* -- readiness, figures --------------------------------------------------------------------- */
@@ -406,7 +467,8 @@ int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
     struct nr_shm *shm = nr_shm_of(endpoint);
 
     if (!nr_shm_is_pair(shm)) {
-        nr_party_sweep(&shm->party, true); /* the dead are not peers */
+        if (!shm->is_read_only)
+            nr_party_sweep(&shm->party, true); /* the dead are not peers */
         stat->peers = nr_party_count(&shm->party, 0);
         stat->known |= NARU_STAT_PEERS;
     }

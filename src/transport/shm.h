@@ -8,12 +8,15 @@
  * shm_wait.c   how one waits on a segment, and is woken
  * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
  * shm_bytes.c  one to one, and pairs: packed records (data/byte_ring.h)
+ * shm_cell.c   the newest value (data/cell.h)
+ * shm_reader.c who can only read: opening, and waiting without a word to anybody
  *
  * Segment      header | participants | slot ring    (many to many)
  *              header | participants | byte ring    (one to one)
  *              header | byte ring, byte ring        (pair: end i sends on ring i)
  */
 #include "data/byte_ring.h"
+#include "data/cell.h"
 #include "data/gate.h"
 #include "data/slot_ring.h"
 #include "transport/endpoint.h"
@@ -25,6 +28,7 @@ enum {
     NR_SHM_SLOTS = 1, /* the kinds' numbers in the header */
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,
+    NR_SHM_CELL = 4,
     NR_SHM_SLOTS_MOST = 1 << 20, /* limits, of slots and of chunks */
     NR_SHM_SPIN_FIRST = 1000,    /* looks, before it is known whether they pay */
 };
@@ -57,9 +61,12 @@ struct nr_shm {
     struct nr_shm_header *header;
     size_t size_bytes;
     const struct nr_shm_kind *kind;
-    int end; /* pair: 0 or 1 */
+    bool is_read_only; /* the mapping: no entry in the party, no word to anybody */
+    int end;           /* pair: 0 or 1 */
     struct nr_party party;
     struct nr_slot_ring slots;
+    struct nr_cell cell;
+    uint64_t seen;               /* cell: the version that was returned last */
     struct nr_byte_ring out, in; /* pair: both; one to one: the one of the role */
     bool is_holding;             /* one to one: a record was taken and not acknowledged */
     bool is_loaning;
@@ -109,6 +116,7 @@ struct nr_shm_pause {
     int spins;
     bool is_prepared, is_unsure; /* unsure: a waker may have overlooked us */
     uint32_t word;
+    bool has_passed_on;     /* shm_reader.c */
     int64_t recheck_ns;     /* the next one; 0: the first */
     struct nr_deadline ask; /* when to ask for deaths; not set: not begun */
     uint32_t blocker;       /* set by the caller on -EBUSY */
@@ -140,6 +148,17 @@ void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause);
 
 extern const struct nr_watcher_work nr_shm_watch;
 
+/* -- shm_reader.c -- */
+
+/* Are the options start and read_only right for this kind? And for this channel as well? */
+int nr_shm_reader_check_kind(const struct nr_shm *shm, const struct nr_shm_kind *kind);
+int nr_shm_reader_check(const struct nr_shm *shm);
+
+/* nr_shm_pause() and the watcher's wait for a mapping that is read-only. */
+int nr_shm_reader_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause,
+                        int result, struct nr_deadline *deadline);
+int nr_shm_reader_watch(struct nr_shm *shm);
+
 /* -- the kinds ----------------------------------------------------------------------------- */
 
 /*
@@ -150,8 +169,10 @@ struct nr_shm_kind {
     uint32_t number; /* in the header */
     enum naru_pattern pattern;
     bool is_one_to_one;
-    bool no_participants; /* a pair: its two processes know each other */
-    unsigned roles;       /* a bit for each enum naru_role that may open it; the text: */
+    bool is_overwriting;              /* wanted for when_full = NARU_OVERWRITE_OLDEST */
+    bool can_be_read_only, has_start; /* those options */
+    bool no_participants;             /* a pair: its two processes know each other */
+    unsigned roles; /* a bit for each enum naru_role that may open it; the text: */
     const char *roles_text;
     struct nr_transport transport;
 
@@ -172,7 +193,8 @@ struct nr_shm_kind {
     void (*stat)(struct nr_shm *shm, struct naru_stat *stat); /* or NULL */
 };
 
-extern const struct nr_shm_kind nr_shm_slots_kind, nr_shm_bytes_kind, nr_shm_pair_kind;
+extern const struct nr_shm_kind nr_shm_slots_kind, nr_shm_bytes_kind, nr_shm_pair_kind,
+    nr_shm_cell_kind;
 
 const struct nr_shm_kind *nr_shm_kind_find(uint32_t number);
 const struct nr_shm_kind *nr_shm_kind_wanted(const struct naru_options *options); /* by a creator */
@@ -193,6 +215,14 @@ int nr_shm_unlink(const struct nr_uri *uri);
 int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events);
 void nr_shm_arm(struct naru_endpoint *endpoint);
 int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat);
+
+/* Takes a seat (data/byte_ring.h), or says who has it: -EBUSY, "URI `what`, and process N is its `who`". */
+int nr_shm_sit(struct nr_shm *shm, _Atomic uint64_t *seat, const char *what, const char *who);
+
+/* A message into memory that others may be reading (data/words.h). */
+void nr_shm_store(const struct nr_out *out, _Atomic uint64_t *payload);
+
+int nr_shm_damaged(const struct nr_shm *shm); /* -EBADMSG, with its text */
 
 #define NR_SHM_COMMON                                                                              \
     .scheme = "shm", .open = nr_shm_open, .pair = nr_shm_pair, .adopt = nr_shm_adopt,              \

@@ -86,9 +86,7 @@ static int nr_shm_bytes_reserve(struct nr_shm *shm, size_t size_bytes, char **re
             return 0;
         }
         if (result == -EBADMSG)
-            return nr_fail(-EBADMSG,
-                           "%s: the segment is damaged; remove the channel and make it anew",
-                           shm->endpoint.uri);
+            return nr_shm_damaged(shm);
         int gone = nr_shm_bytes_peer(shm, &pause);
         if (gone < 0)
             return gone;
@@ -174,9 +172,7 @@ static int nr_shm_bytes_next(struct nr_shm *shm, struct nr_byte_record *ret,
             return 0;
         }
         if (result == -EBADMSG)
-            return nr_fail(-EBADMSG,
-                           "%s: the segment is damaged; remove the channel and make it anew",
-                           shm->endpoint.uri);
+            return nr_shm_damaged(shm);
         int ended = nr_shm_bytes_ended(shm, &pause, has_ended);
         if (ended < 0 && has_ended)
             return ended;
@@ -331,29 +327,20 @@ static int nr_shm_bytes_join(struct nr_shm *shm)
 {
     bool sends = shm->endpoint.role == NARU_SENDER;
     struct nr_byte_ring *ring = sends ? &shm->out : &shm->in;
-    _Atomic uint64_t *seat = sends ? &ring->shared->sender : &ring->shared->receiver;
+    int result = nr_shm_sit(shm, sends ? &ring->shared->sender : &ring->shared->receiver,
+                            "is one-to-one", sends ? "sender" : "receiver");
 
-    for (int tries = 0; tries < 3; tries++) {
-        int holder = nr_byte_seat_claim(seat, shm->party.me);
-        if (holder < 0 && nr_party_is_dead(&shm->party, (unsigned)-holder - 1)) {
-            nr_party_sweep(&shm->party, false);
-            continue;
-        }
-        if (holder < 0)
-            return nr_fail(-EBUSY, "%s is one-to-one, and process %d is its %s already",
-                           shm->endpoint.uri, nr_party_pid(&shm->party, (unsigned)-holder - 1),
-                           sends ? "sender" : "receiver");
-        shm->told = nr_byte_seat_word(&shm->in);
-        int result = nr_byte_ring_sit(ring, sends);
-        if (result < 0)
-            return nr_fail(-EBADMSG,
-                           "%s is damaged (its positions make no sense); remove it with "
-                           "`naru unlink`",
-                           shm->endpoint.uri);
-        shm->endpoint.lost_messages += (uint64_t)result;
-        return 0;
-    }
-    return nr_fail(-EBUSY, "%s: its place is being fought for; try again", shm->endpoint.uri);
+    if (result < 0)
+        return result;
+    shm->told = nr_byte_seat_word(&shm->in);
+    result = nr_byte_ring_sit(ring, sends);
+    if (result < 0)
+        return nr_fail(-EBADMSG,
+                       "%s is damaged (its positions make no sense); remove it with "
+                       "`naru unlink`",
+                       shm->endpoint.uri);
+    shm->endpoint.lost_messages += (uint64_t)result;
+    return 0;
 }
 
 static int nr_shm_bytes_pair_join(struct nr_shm *shm)

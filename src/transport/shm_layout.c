@@ -63,6 +63,10 @@ int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *re
     };
     if (kind->no_participants)
         header->participants_max = 0;
+    /* Whoever may read and not write the file: that they will come is said by giving them the permission. */
+    uint32_t may_read = options->file_mode & 044, may_write = options->file_mode & 022;
+    header->not_empty[0].always =
+        kind->can_be_read_only && (options->read_only || (may_read & ~(may_write << 1)));
     int result = kind->plan(header, request);
     if (result < 0)
         return result;

@@ -179,6 +179,8 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
 {
     if (result != -EAGAIN && result != -EBUSY)
         return result;
+    if (shm->is_read_only)
+        return nr_shm_reader_pause(shm, gate, pause, result, deadline);
     if (nr_deadline_is_now(deadline))
         return nr_shm_try_once(shm, pause, result);
     pause->gate = gate;
@@ -217,7 +219,7 @@ void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause)
 {
     int limit = nr_shm_spin_get(shm);
 
-    if (pause->spins <= 1 || limit < 0)
+    if (pause->spins <= 1 || limit < 0 || shm->is_read_only)
         return;
     unsigned wins = __atomic_load_n(&shm->spin_wins, __ATOMIC_RELAXED) + 1;
     nr_shm_wins_set(shm, wins);
@@ -235,6 +237,8 @@ static int nr_shm_watch_wait(void *context)
     struct nr_gate *gate = nr_shm_gate_empty(shm, true);
     struct nr_shm_pause pause = {0};
 
+    if (shm->is_read_only)
+        return nr_shm_reader_watch(shm);
     for (;;) {
         bool is_sure;
         struct nr_os_futex_word words[3] = {

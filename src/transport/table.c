@@ -24,7 +24,11 @@ static const struct naru_transport_row nr_table_rows[] = {
      .largest = "as the creator declares", .note = ""},
     {.scheme = "shm", .technique = "shared memory", .pattern = NARU_TOPIC, .note = NR_NOT_YET},
     {.scheme = "shm", .technique = "shared memory", .pattern = NARU_CALL, .note = NR_NOT_YET},
-    {.scheme = "shm", .technique = "shared memory", .pattern = NARU_CELL, .note = NR_NOT_YET},
+    {.scheme = "shm", .technique = "shared memory", .pattern = NARU_CELL,
+     .supported = 1, .can_be_both = 1, .example = "shm://name",
+     .receivers = "many, each the newest value", .sender_killed = "the last whole value stays",
+     .receiver_killed = "nothing is lost", .descriptor = "a thread that waits on the segment",
+     .largest = "as the creator declares", .note = "one writer at a time"},
 
     {.scheme = "file", .technique = "file", .pattern = NARU_QUEUE,
      .supported = 1, .can_be_both = 1, .example = "file:///path",

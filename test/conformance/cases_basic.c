@@ -262,7 +262,7 @@ static void nr_basic_small_room(struct nr_channel *channel)
 }
 
 const struct nr_case nr_basic_cases[] = {
-    {.name = "one message", .body = nr_basic_one},
+    {.name = "one message", .body = nr_basic_one, .also = NR_NEWEST},
     {.name = "both ends in one process", .body = nr_basic_in_one_process, .needs = NR_BUFFERS},
     {.name = "all sizes", .body = nr_basic_all_sizes, .seconds = 20},
     {.name = "order of 2000", .body = nr_basic_order, .seconds = 20},

@@ -87,12 +87,13 @@ static void nr_open_second_receiver(struct nr_channel *channel)
     naru_close(second);
 }
 
-static bool nr_open_can_pair(const char *scheme)
+static bool nr_open_can_pair(const struct nr_row *of)
 {
     const struct naru_transport_row *row;
 
     for (size_t i = 0; (row = naru_transport_row(i)); i++)
-        if (strcmp(row->scheme, scheme) == 0 && row->can_pair)
+        if (strcmp(row->scheme, of->scheme) == 0 && row->pattern == nr_row_pattern(of) &&
+            row->can_pair)
             return true;
     return false;
 }
@@ -104,7 +105,7 @@ static void nr_open_pair(struct nr_channel *channel)
 
     snprintf(bare, sizeof bare, "%s://", channel->row->scheme);
     nr_check_fails(naru_pair_assign(NULL, 1), -EINVAL, "naru_pair");
-    if (nr_open_can_pair(channel->row->scheme)) {
+    if (nr_open_can_pair(channel->row)) {
         nr_check_fails(naru_pair(ends, channel->row->has & NR_NAMED ? channel->uri : "pipe://x",
                                  &channel->options),
                        -EINVAL, "no name");
@@ -285,6 +286,7 @@ static const struct {
     {"type", {.type = 3}},
     {"signal_number", {.signal_number = 40}},
     {"peer_uid_any", {.peer_uid_any = 1}},
+    {"start", {.start = NARU_FROM_OLDEST}},
 };
 
 /* Nothing that is asked for is ignored: it is kept, and seen in the figures, or refused by its name. */
@@ -297,6 +299,7 @@ static void nr_open_option(const struct nr_row *row, size_t index)
 
     nr_channel_init(&channel, row);
     wanted.size_bytes = sizeof wanted;
+    wanted.pattern = row->options.pattern;
     wanted.peer_timeout_ns = 50 * NARU_MILLISECOND;
     int result = nr_channel_try(&channel, NARU_RECEIVER, &wanted, &endpoint);
     if (result < 0) {
@@ -435,7 +438,7 @@ static void nr_open_figures(struct nr_channel *channel)
     bool is_pair = channel->row->has & NR_PAIR;
     nr_check(strcmp(stat.scheme, channel->row->scheme) == 0, "scheme %s", stat.scheme);
     nr_check(stat.role == (is_pair ? NARU_BOTH : NARU_SENDER), "role %d", (int)stat.role);
-    nr_check(stat.pattern == NARU_QUEUE && stat.when_full >= NARU_BLOCK &&
+    nr_check(stat.pattern == nr_row_pattern(channel->row) && stat.when_full >= NARU_BLOCK &&
                  stat.delivery >= NARU_AT_LEAST_ONCE,
              "pattern %d, when_full %d, delivery %d", (int)stat.pattern, (int)stat.when_full,
              (int)stat.delivery);
@@ -556,30 +559,38 @@ static void nr_open_no_fds(struct nr_channel *channel)
 }
 
 const struct nr_case nr_open_cases[] = {
-    {.name = "the wrong role", .body = nr_open_wrong_role, .lacks = NR_PAIR},
+    {.name = "the wrong role", .body = nr_open_wrong_role, .lacks = NR_PAIR, .also = NR_NEWEST},
     {.name = "both roles are refused", .body = nr_open_not_both, .lacks = NR_PAIR | NR_BOTH},
     {.name = "both roles",
      .body = nr_open_both,
      .needs = NR_BOTH | NR_BUFFERS,
      .lacks = NR_CREATES_FIRST | NR_ONE_RECEIVER},
     {.name = "a second receiver", .body = nr_open_second_receiver, .needs = NR_ONE_RECEIVER},
-    {.name = "a pair, or why not", .body = nr_open_pair, .lacks = NR_PAIR},
+    {.name = "a pair, or why not", .body = nr_open_pair, .lacks = NR_PAIR, .also = NR_NEWEST},
     {.name = "a pair goes both ways", .body = nr_open_pair_both_ways, .needs = NR_PAIR},
-    {.name = "create and attach", .body = nr_open_create, .needs = NR_OBJECT},
-    {.name = "unlink", .body = nr_open_unlink, .needs = NR_OBJECT},
+    {.name = "create and attach", .body = nr_open_create, .needs = NR_OBJECT, .also = NR_NEWEST},
+    {.name = "unlink", .body = nr_open_unlink, .needs = NR_OBJECT, .also = NR_NEWEST},
     {.name = "nothing to unlink", .body = nr_open_no_unlink, .lacks = NR_NAMED | NR_OTHERS_NAMED},
-    {.name = "a foreign file", .body = nr_open_foreign, .needs = NR_PATH},
-    {.name = "no permission", .body = nr_open_forbidden, .needs = NR_FORBIDS},
-    {.name = "another size than there is", .body = nr_open_other_size, .needs = NR_SIZES},
-    {.name = "options are kept or refused", .body = nr_open_options_kept_or_refused},
+    {.name = "a foreign file", .body = nr_open_foreign, .needs = NR_PATH, .also = NR_NEWEST},
+    {.name = "no permission", .body = nr_open_forbidden, .needs = NR_FORBIDS, .also = NR_NEWEST},
+    {.name = "another size than there is",
+     .body = nr_open_other_size,
+     .needs = NR_SIZES,
+     .also = NR_NEWEST},
+    {.name = "options are kept or refused",
+     .body = nr_open_options_kept_or_refused,
+     .also = NR_NEWEST},
     {.name = "the contract to fail when full",
      .body = nr_open_fail_when_full,
      .needs = NR_BUFFERS | NR_FILLS},
-    {.name = "too few descriptors", .body = nr_open_few_fds},
+    {.name = "too few descriptors", .body = nr_open_few_fds, .also = NR_NEWEST},
     {.name = "figures", .body = nr_open_figures, .needs = NR_BUFFERS},
     {.name = "the sender comes first", .body = nr_open_sender_first, .needs = NR_SENDER_FIRST},
-    {.name = "open and close", .body = nr_open_and_close, .seconds = 20},
+    {.name = "open and close", .body = nr_open_and_close, .seconds = 20, .also = NR_NEWEST},
     {.name = "descriptors in messages", .body = nr_open_fds, .needs = NR_FDS},
-    {.name = "no descriptors in messages", .body = nr_open_no_fds, .lacks = NR_FDS},
+    {.name = "no descriptors in messages",
+     .body = nr_open_no_fds,
+     .lacks = NR_FDS,
+     .also = NR_NEWEST},
     {0},
 };

@@ -432,7 +432,7 @@ static void nr_wait_no_send_fd(struct nr_channel *channel)
 }
 
 const struct nr_case nr_wait_cases[] = {
-    {.name = "time-outs when nothing is there", .body = nr_wait_nothing_there},
+    {.name = "time-outs when nothing is there", .body = nr_wait_nothing_there, .also = NR_NEWEST},
     {.name = "full: nothing lost, nothing twice",
      .body = nr_wait_full,
      .needs = NR_BUFFERS | NR_FILLS,
@@ -445,14 +445,19 @@ const struct nr_case nr_wait_cases[] = {
     {.name = "naru_interrupt ends a send",
      .body = nr_wait_interrupt_send,
      .needs = NR_BUFFERS | NR_FILLS},
-    {.name = "naru_interrupt from another thread", .body = nr_wait_interrupt_thread},
+    {.name = "naru_interrupt from another thread",
+     .body = nr_wait_interrupt_thread,
+     .also = NR_NEWEST},
     {.name = "a storm of signals", .body = nr_wait_storm, .seconds = 20},
-    {.name = "a time-out in a storm of signals", .body = nr_wait_storm_time_out},
+    {.name = "a time-out in a storm of signals", .body = nr_wait_storm_time_out, .also = NR_NEWEST},
     {.name = "the descriptor", .body = nr_wait_fd},
     {.name = "the descriptor for sending",
      .body = nr_wait_send_fd,
      .needs = NR_SEND_FD | NR_BUFFERS | NR_FILLS,
      .seconds = 20},
-    {.name = "no descriptor for sending", .body = nr_wait_no_send_fd, .lacks = NR_SEND_FD},
+    {.name = "no descriptor for sending",
+     .body = nr_wait_no_send_fd,
+     .lacks = NR_SEND_FD,
+     .also = NR_NEWEST},
     {0},
 };

@@ -151,6 +151,10 @@ const struct nr_row nr_rows[] = {
             NR_SIZES | NR_ONE_IN_HAND | NR_ENDS | NR_DIES,
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB, .one_to_one = 1},
      .name_it = nr_rows_name_plain},
+    {.name = "shm cell", .scheme = "shm",
+     .has = NR_NEWEST | NR_NAMED | NR_PATH | NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES |
+            NR_SIZES | NR_FORBIDS | NR_LASTS | NR_MANY_RECEIVERS,
+     .large_bytes = 65536, .options = {.pattern = NARU_CELL}, .name_it = nr_rows_name_path},
     {.name = "shm pair", .scheme = "shm",
      .has = NR_PAIR | NR_OTHERS_NAMED | NR_ONE_TO_ONE | NR_ONE_IN_HAND | NR_BUFFERS | NR_FILLS |
             NR_TYPES | NR_ENDS | NR_DIES | NR_TELLS_SENDER,

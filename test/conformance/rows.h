@@ -40,6 +40,7 @@ enum nr_row_has {
     NR_ONE_RECEIVER = 1 << 27,      /* a second one is refused while the first is there */
     NR_FORBIDS = 1 << 24,           /* other users are kept out */
     NR_ONE_TO_ONE = 1 << 22,        /* one thread on each side */
+    NR_NEWEST = 1 << 28,            /* a cell: a message replaces the one before */
 };
 
 enum { NR_SENDER_END = 1, NR_RECEIVER_END = 0 };
@@ -71,6 +72,11 @@ struct nr_channel {
     struct naru_endpoint *end[2];   /* this process's: receiver, sender */
     struct nr_channel_shared *shared;
 };
+
+static inline enum naru_pattern nr_row_pattern(const struct nr_row *row)
+{
+    return row->options.pattern ? row->options.pattern : NARU_QUEUE;
+}
 
 extern const struct nr_row nr_rows[];
 extern const size_t nr_rows_count;

@@ -44,6 +44,9 @@ static void nr_options_test_kept(void **state)
                                      .type = -3,
                                      .signal_number = 40,
                                      .peer_uid_any = 1,
+                                     .start = NARU_FROM_LAST,
+                                     .start_messages = 3,
+                                     .read_only = 1,
                                  };
 
     (void)state;
@@ -73,6 +76,10 @@ static void nr_options_test_limits(void **state)
     NR_OPTIONS_BAD(file_mode, 01000);
     NR_OPTIONS_BAD(one_to_one, 2);
     NR_OPTIONS_BAD(peer_uid_any, UINT32_MAX);
+    NR_OPTIONS_BAD(start, NARU_FROM_LAST + 1);
+    NR_OPTIONS_BAD(start, NARU_FROM_LAST); /* without a number */
+    NR_OPTIONS_BAD(start_messages, 1);     /* without that start */
+    NR_OPTIONS_BAD(read_only, 2);
     NR_OPTIONS_BAD(message_size_max_bytes, (size_t)NR_MESSAGE_LIMIT_BYTES + 1);
 #undef NR_OPTIONS_BAD
 }
