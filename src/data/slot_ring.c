@@ -473,12 +473,16 @@ static void nr_slot_repair_chunk(struct nr_slot_ring *ring, uint32_t index, uint
 
     if (nr_word_owner(word) != dead)
         return;
-    if (nr_word_state(word) == NR_CHUNK_LOANED && !nr_slot_carries(ring, index)) {
+    if (nr_word_state(word) == NR_CHUNK_LOANED && !nr_slot_carries(ring, index))
         nr_word_change(&chunk->word, &word, nr_word(tag, NR_CHUNK_FREE, 0));
-    } else if (nr_word_state(word) == NR_CHUNK_HELD) {
-        unsigned next = ring->at_most_once ? NR_CHUNK_FREE : NR_CHUNK_ORPHAN;
-        if (nr_word_change(&chunk->word, &word, nr_word(tag, next, 0)) && ring->at_most_once)
-            nr_slot_lose(ring, 1);
+    else if (nr_word_state(word) == NR_CHUNK_HELD && !ring->at_most_once)
+        nr_word_change(&chunk->word, &word, nr_word(tag, NR_CHUNK_ORPHAN, 0));
+    else if (nr_word_state(word) == NR_CHUNK_HELD &&
+             nr_word_change(&chunk->word, &word, nr_word(tag, NR_CHUNK_HELD, ring->me))) {
+        /* One repairer has it now, and counts it. Should it die before it is free, the next one counts it
+           again: a loss may be told twice, but never not at all. */
+        nr_slot_lose(ring, 1);
+        nr_chunk_free(ring, index);
     }
 }
 

@@ -31,10 +31,11 @@ static int nr_shm_slots_overwrite(struct nr_shm *shm)
     uint32_t blocker;
     int result = nr_slot_take(&shm->slots, &taken, &blocker);
 
-    if (result == 0)
-        nr_slot_ack(&shm->slots, &taken);
+    /* Counted before it is gone: who dies in between leaves one too many, not one too few. */
     if (result == 0 || result == -EBADMSG)
         nr_slot_lose(&shm->slots, 1);
+    if (result == 0)
+        nr_slot_ack(&shm->slots, &taken);
     return result;
 }
 
