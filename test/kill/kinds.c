@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* kinds -- the channels that a victim dies on */
+#include "queue.h"
+
+enum { NR_KILL_SMALL_BYTES = 24, NR_KILL_LARGE_BYTES = 300 };
+
+#define NR_KILL_QUEUE                                                                              \
+    .is_named = true, .begin = nr_kill_queue_begin, .enter = nr_kill_queue_enter,                  \
+    .settle = nr_kill_queue_settle, .end = nr_kill_queue_end
+
+/* Four slots, six chunks. */
+#define NR_KILL_MANY_OPTIONS                                                                       \
+    .size_bytes = sizeof(struct naru_options), .message_size_max_bytes = NR_KILL_ROOM_BYTES,       \
+    .capacity_messages = 4, .payload_bytes = 6 * NR_KILL_ROOM_BYTES, .participants_max = 6,        \
+    .held_max = 4
+#define NR_KILL_ONE_OPTIONS                                                                        \
+    .size_bytes = sizeof(struct naru_options), .message_size_max_bytes = NR_KILL_ROOM_BYTES,       \
+    .capacity_messages = 4, .participants_max = 5, .one_to_one = 1
+#define NR_KILL_ONE_STATES (NR_KILL_ALL & ~(1u << NR_KILL_ORPHANS))
+
+const struct nr_kill_kind nr_kill_kinds[] = {
+    {.name = "inline",
+     .options = {NR_KILL_MANY_OPTIONS},
+     .sizes = {NR_KILL_SMALL_BYTES, NR_KILL_SMALL_BYTES},
+     .states = NR_KILL_ALL,
+     NR_KILL_QUEUE},
+    {.name = "chunks",
+     .options = {NR_KILL_MANY_OPTIONS},
+     .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_LARGE_BYTES},
+     .states = NR_KILL_ALL,
+     NR_KILL_QUEUE},
+    {.name = "at most once",
+     .options = {NR_KILL_MANY_OPTIONS, .delivery = NARU_AT_MOST_ONCE},
+     .sizes = {NR_KILL_SMALL_BYTES, NR_KILL_LARGE_BYTES},
+     .states = NR_KILL_ALL,
+     NR_KILL_QUEUE},
+    {.name = "overwriting",
+     .options = {NR_KILL_MANY_OPTIONS, .when_full = NARU_OVERWRITE_OLDEST},
+     .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_SMALL_BYTES},
+     .states = NR_KILL_ALL,
+     NR_KILL_QUEUE},
+    {.name = "one to one",
+     .options = {NR_KILL_ONE_OPTIONS},
+     .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_SMALL_BYTES},
+     .states = NR_KILL_ONE_STATES,
+     NR_KILL_QUEUE},
+    {.name = "one to one, at most once",
+     .options = {NR_KILL_ONE_OPTIONS, .delivery = NARU_AT_MOST_ONCE},
+     .sizes = {NR_KILL_SMALL_BYTES, NR_KILL_LARGE_BYTES},
+     .states = NR_KILL_ONE_STATES,
+     NR_KILL_QUEUE},
+};
+const unsigned nr_kill_kinds_count = sizeof nr_kill_kinds / sizeof nr_kill_kinds[0];

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* operations -- the public calls that a victim dies in */
+#include "world.h"
+#include <errno.h>
+#include <stdio.h>
+
+#define NR_KILL_STATE(name) (1u << NR_KILL_##name)
+/* UNSWEPT is for who looks for the dead; for the others it would be as HALF. */
+#define NR_KILL_USUAL       (NR_KILL_ALL & ~NR_KILL_STATE(UNSWEPT))
+/* There is something to take. */
+#define NR_KILL_FILLED      (NR_KILL_USUAL & ~NR_KILL_STATE(EMPTY))
+
+/* Longer than it takes to step as far as the sleep. */
+#define NR_KILL_WAIT_NS (30 * NARU_MILLISECOND)
+
+/* -- preparations ----------------------------------------------------------------------------- */
+
+static void nr_kill_with_messages(struct nr_kill_victim *victim)
+{
+    for (unsigned i = 0; i < NR_KILL_BATCH; i++) {
+        size_t size_bytes = nr_kill_size(victim->world, i);
+        nr_payload_fill(victim->room[i], size_bytes, NR_KILL_VICTIM, i);
+        victim->messages[i] =
+            (struct naru_message){.data = victim->room[i], .size_bytes = size_bytes};
+    }
+}
+
+static void nr_kill_with_room(struct nr_kill_victim *victim)
+{
+    for (unsigned i = 0; i < NR_KILL_BATCH; i++)
+        victim->messages[i] = (struct naru_message){.data = victim->room[i],
+                                                    .capacity_bytes = sizeof victim->room[i]};
+}
+
+static void nr_kill_with_loan(struct nr_kill_victim *victim)
+{
+    size_t size_bytes = nr_kill_size(victim->world, 0);
+
+    nr_kill_ok(victim->world, naru_loan(victim->endpoint, size_bytes, &victim->messages[0], 0));
+    nr_payload_fill(victim->messages[0].data, size_bytes, NR_KILL_VICTIM, 0);
+}
+
+static void nr_kill_with_hand(struct nr_kill_victim *victim)
+{
+    struct nr_kill_world *world = victim->world;
+
+    nr_kill_ok(world, naru_take(victim->endpoint, &victim->messages[0], 0));
+    world->ledger->place[nr_kill_read(world, &victim->messages[0])] = NR_KILL_IN_VICTIMS_HAND;
+}
+
+/* Whoever waits spins at first. After it was in vain a few times, it sleeps at once. */
+static void nr_kill_with_patience(struct nr_kill_victim *victim)
+{
+    bool sends = victim->world->operation->role == NARU_SENDER;
+
+    for (int i = 0; i < 12; i++) {
+        int result =
+            sends ? naru_send(victim->endpoint, victim->room[0], sizeof victim->room[0], 1000)
+                  : naru_recv(victim->endpoint, victim->room[0], 1, NULL, 1000);
+        nr_kill_check(victim->world, result == -ETIMEDOUT, "%s", naru_error_text());
+    }
+    if (sends)
+        nr_kill_with_messages(victim);
+    else
+        nr_kill_with_room(victim);
+}
+
+/* -- operations ------------------------------------------------------------------------------- */
+
+static int nr_kill_run_send(struct nr_kill_victim *victim)
+{
+    return naru_send(victim->endpoint, victim->room[0], victim->messages[0].size_bytes, 0);
+}
+static int nr_kill_run_send_waiting(struct nr_kill_victim *victim)
+{
+    return naru_send(victim->endpoint, victim->room[0], victim->messages[0].size_bytes,
+                     NR_KILL_WAIT_NS);
+}
+static int nr_kill_run_send_many(struct nr_kill_victim *victim)
+{
+    return naru_send_many(victim->endpoint, victim->messages, NR_KILL_BATCH, 0);
+}
+static int nr_kill_run_recv(struct nr_kill_victim *victim)
+{
+    return naru_recv(victim->endpoint, victim->room[0], sizeof victim->room[0],
+                     &victim->messages[0].size_bytes, 0);
+}
+static int nr_kill_run_recv_waiting(struct nr_kill_victim *victim)
+{
+    return naru_recv(victim->endpoint, victim->room[0], sizeof victim->room[0],
+                     &victim->messages[0].size_bytes, NR_KILL_WAIT_NS);
+}
+static int nr_kill_run_recv_many(struct nr_kill_victim *victim)
+{
+    return naru_recv_many(victim->endpoint, victim->messages, NR_KILL_BATCH, 0);
+}
+static int nr_kill_run_loan(struct nr_kill_victim *victim)
+{
+    return naru_loan(victim->endpoint, nr_kill_size(victim->world, 0), &victim->messages[0], 0);
+}
+static int nr_kill_run_commit(struct nr_kill_victim *victim)
+{
+    return naru_commit(victim->endpoint, &victim->messages[0]);
+}
+static int nr_kill_run_cancel(struct nr_kill_victim *victim)
+{
+    return naru_cancel(victim->endpoint, &victim->messages[0]);
+}
+static int nr_kill_run_take(struct nr_kill_victim *victim)
+{
+    return naru_take(victim->endpoint, &victim->messages[0], 0);
+}
+static int nr_kill_run_ack(struct nr_kill_victim *victim)
+{
+    return naru_ack(victim->endpoint, &victim->messages[0]);
+}
+static int nr_kill_run_requeue(struct nr_kill_victim *victim)
+{
+    return naru_requeue(victim->endpoint, &victim->messages[0]);
+}
+static int nr_kill_run_close(struct nr_kill_victim *victim)
+{
+    naru_close(victim->endpoint);
+    return 0;
+}
+static int nr_kill_run_open(struct nr_kill_victim *victim)
+{
+    struct nr_kill_world *world = victim->world;
+
+    return naru_open(&victim->endpoint, world->uri, world->operation->role, &world->kind->options);
+}
+static int nr_kill_run_unlink(struct nr_kill_victim *victim)
+{
+    return naru_unlink(victim->world->uri);
+}
+static int nr_kill_run_stat(struct nr_kill_victim *victim)
+{
+    struct naru_stat stat = {.size_bytes = sizeof stat};
+
+    return naru_stat(victim->endpoint, &stat);
+}
+
+#define NR_KILL_MANY "inline|chunks|at most once|overwriting"
+
+const struct nr_kill_operation nr_kill_operations[] = {
+    {.name = "send",
+     .effect = NR_KILL_SENDS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL,
+     .prepare = nr_kill_with_messages,
+     .run = nr_kill_run_send},
+    {.name = "send, waiting",
+     .effect = NR_KILL_SENDS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_STATE(FULL),
+     .kinds = "inline|chunks|at most once|one to one",
+     .prepare = nr_kill_with_patience,
+     .waits = true,
+     .run = nr_kill_run_send_waiting},
+    {.name = "send_many",
+     .effect = NR_KILL_SENDS,
+     .count = NR_KILL_BATCH,
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL,
+     .prepare = nr_kill_with_messages,
+     .run = nr_kill_run_send_many},
+    {.name = "recv",
+     .effect = NR_KILL_RECEIVES,
+     .count = 1,
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_USUAL,
+     .prepare = nr_kill_with_room,
+     .run = nr_kill_run_recv},
+    {.name = "recv, waiting",
+     .effect = NR_KILL_RECEIVES,
+     .count = 1,
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_STATE(EMPTY),
+     .prepare = nr_kill_with_patience,
+     .waits = true,
+     .run = nr_kill_run_recv_waiting},
+    {.name = "recv_many",
+     .effect = NR_KILL_RECEIVES,
+     .count = NR_KILL_BATCH,
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_USUAL,
+     .prepare = nr_kill_with_room,
+     .run = nr_kill_run_recv_many},
+    {.name = "loan", .role = NARU_SENDER, .states = NR_KILL_USUAL, .run = nr_kill_run_loan},
+    {.name = "commit",
+     .effect = NR_KILL_SENDS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .prepare = nr_kill_with_loan,
+     .run = nr_kill_run_commit},
+    {.name = "cancel",
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .prepare = nr_kill_with_loan,
+     .run = nr_kill_run_cancel},
+    {.name = "take",
+     .effect = NR_KILL_TAKES,
+     .count = 1,
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_USUAL,
+     .run = nr_kill_run_take},
+    {.name = "ack",
+     .effect = NR_KILL_ACKS,
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_FILLED,
+     .prepare = nr_kill_with_hand,
+     .run = nr_kill_run_ack},
+    {.name = "requeue",
+     .effect = NR_KILL_GIVES_BACK,
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_FILLED,
+     .prepare = nr_kill_with_hand,
+     .run = nr_kill_run_requeue},
+    {.name = "attach, sender",
+     .role = NARU_SENDER,
+     .states = NR_KILL_ALL,
+     .is_alone = true,
+     .run = nr_kill_run_open},
+    {.name = "attach, receiver",
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_ALL,
+     .is_alone = true,
+     .run = nr_kill_run_open},
+    {.name = "create",
+     .role = NARU_SENDER,
+     .states = NR_KILL_STATE(EMPTY),
+     .is_alone = true,
+     .makes = true,
+     .run = nr_kill_run_open},
+    {.name = "close, with a loan",
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .prepare = nr_kill_with_loan,
+     .run = nr_kill_run_close},
+    {.name = "close, with a message",
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_FILLED,
+     .prepare = nr_kill_with_hand,
+     .run = nr_kill_run_close},
+    {.name = "unlink",
+     .role = NARU_BOTH,
+     .states = NR_KILL_STATE(HALF),
+     .is_alone = true,
+     .removes = true,
+     .run = nr_kill_run_unlink},
+    {.name = "stat",
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_ALL,
+     .kinds = NR_KILL_MANY,
+     .run = nr_kill_run_stat},
+};
+const unsigned nr_kill_operations_count = sizeof nr_kill_operations / sizeof nr_kill_operations[0];
