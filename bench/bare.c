@@ -5,11 +5,12 @@
  * Blocking calls, one for each message and side, no header, no copy besides the kernel's. Streams of bytes
  * (pipe, TCP) carry messages of one known size, so reading that many bytes is a message.
  */
-#include "duel.h"
+#include "bare.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <mqueue.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -69,9 +70,12 @@ static void bare_pipe_join(struct bench_link *link)
     close(link->fds[serves ? 2 : 0]);
 }
 
+char bench_bare_directory[32];
+
 static void bare_path(const struct bench_link *link, int way, char *ret)
 {
-    snprintf(ret, BENCH_NAME_BYTES, "%s/bare-%u-%d", link->directory, link->serial, way);
+    snprintf(ret, BENCH_NAME_BYTES, "%s/bare-%d-%d", bench_bare_directory,
+             (int)link->shared->pid[BENCH_SERVER], way);
 }
 
 static void bare_unlink_two(struct bench_link *link)
@@ -344,6 +348,26 @@ const struct bench_contestant bench_bare_tcp = {
 
 /* -- shared memory: a ring of slots; whoever finds it empty or full sleeps, or spins ------------------ */
 
+/* A ring in shared memory, one way. */
+struct bench_ring {
+    _Alignas(64) uint32_t head; /* messages put in; a futex */
+    _Alignas(64) uint32_t tail; /* messages taken out; a futex */
+    _Alignas(64) uint32_t head_sleepers;
+    uint32_t tail_sleepers;
+    _Alignas(64) unsigned char slots[BENCH_RING_SLOTS][BENCH_ROOM_BYTES / 2];
+};
+
+static size_t bare_rings_bytes(const struct bench_task *task)
+{
+    (void)task;
+    return 2 * sizeof(struct bench_ring);
+}
+
+static struct bench_ring *bare_rings(struct bench_link *link)
+{
+    return link->area;
+}
+
 static void bare_futex(uint32_t *word, int operation, uint32_t value)
 {
     syscall(SYS_futex, word, operation, value, NULL, NULL, 0);
@@ -367,7 +391,7 @@ static void bare_advance(uint32_t *word, uint32_t *sleepers)
 
 static void bare_futex_send(struct bench_link *link, const void *data)
 {
-    struct bench_ring *ring = &link->shared->ring[link->side == BENCH_SERVER];
+    struct bench_ring *ring = &bare_rings(link)[link->side == BENCH_SERVER];
 
     bare_sleep_while(&ring->tail, &ring->tail_sleepers, ring->head - BENCH_RING_SLOTS);
     memcpy(ring->slots[ring->head % BENCH_RING_SLOTS], data, link->size_bytes);
@@ -376,7 +400,7 @@ static void bare_futex_send(struct bench_link *link, const void *data)
 
 static void bare_futex_recv(struct bench_link *link, void *room)
 {
-    struct bench_ring *ring = &link->shared->ring[link->side == BENCH_CLIENT];
+    struct bench_ring *ring = &bare_rings(link)[link->side == BENCH_CLIENT];
 
     bare_sleep_while(&ring->head, &ring->head_sleepers, ring->tail);
     memcpy(room, ring->slots[ring->tail % BENCH_RING_SLOTS], link->size_bytes);
@@ -391,7 +415,7 @@ static void bare_spin_while(uint32_t *word, uint32_t value)
 
 static void bare_spin_send(struct bench_link *link, const void *data)
 {
-    struct bench_ring *ring = &link->shared->ring[link->side == BENCH_SERVER];
+    struct bench_ring *ring = &bare_rings(link)[link->side == BENCH_SERVER];
 
     bare_spin_while(&ring->tail, ring->head - BENCH_RING_SLOTS);
     memcpy(ring->slots[ring->head % BENCH_RING_SLOTS], data, link->size_bytes);
@@ -400,7 +424,7 @@ static void bare_spin_send(struct bench_link *link, const void *data)
 
 static void bare_spin_recv(struct bench_link *link, void *room)
 {
-    struct bench_ring *ring = &link->shared->ring[link->side == BENCH_CLIENT];
+    struct bench_ring *ring = &bare_rings(link)[link->side == BENCH_CLIENT];
 
     bare_spin_while(&ring->head, ring->tail);
     memcpy(room, ring->slots[ring->tail % BENCH_RING_SLOTS], link->size_bytes);
@@ -409,12 +433,14 @@ static void bare_spin_recv(struct bench_link *link, void *room)
 
 const struct bench_contestant bench_bare_futex = {
     .name = "ring, futex",
+    .area_bytes = bare_rings_bytes,
     .join = bare_nothing,
     .send = bare_futex_send,
     .recv = bare_futex_recv,
 };
 const struct bench_contestant bench_bare_cache_line = {
     .name = "ring, spinning",
+    .area_bytes = bare_rings_bytes,
     .join = bare_nothing,
     .send = bare_spin_send,
     .recv = bare_spin_recv,
@@ -437,7 +463,7 @@ static void bare_file_prepare(struct bench_link *link)
 static void bare_file_send(struct bench_link *link, const void *data)
 {
     int way = link->side == BENCH_SERVER;
-    struct bench_ring *ring = &link->shared->ring[way];
+    struct bench_ring *ring = &bare_rings(link)[way];
 
     if (pwrite(link->fds[way], data, link->size_bytes, link->out_offset) !=
         (ssize_t)link->size_bytes)
@@ -449,7 +475,7 @@ static void bare_file_send(struct bench_link *link, const void *data)
 static void bare_file_recv(struct bench_link *link, void *room)
 {
     int way = link->side == BENCH_CLIENT;
-    struct bench_ring *ring = &link->shared->ring[way];
+    struct bench_ring *ring = &bare_rings(link)[way];
 
     bare_sleep_while(&ring->head, &ring->head_sleepers, ring->tail);
     if (pread(link->fds[way], room, link->size_bytes, link->in_offset) != (ssize_t)link->size_bytes)
@@ -460,6 +486,7 @@ static void bare_file_recv(struct bench_link *link, void *room)
 
 const struct bench_contestant bench_bare_file = {
     .name = "pwrite, futex, pread",
+    .area_bytes = bare_rings_bytes,
     .prepare = bare_file_prepare,
     .join = bare_nothing,
     .send = bare_file_send,

@@ -1,247 +1,454 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * ours -- the contestants that go through the library, as a user would write them
- *
- * Techniques that cross one way get two channels, "a" to the server and "b" to the client. Every call waits
- * for ever.
- */
-#include "duel.h"
+#include "ours.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
-static void naru_send_one(struct bench_link *link, const void *data)
+static const struct bench_ours *bench_ours_of(const struct bench_link *link)
 {
-    if (naru_send(link->out, data, link->size_bytes, NARU_FOREVER) < 0)
-        bench_die_naru(link, "naru_send");
+    return (const struct bench_ours *)link->contestant;
 }
 
-static void naru_recv_one(struct bench_link *link, void *room)
+static _Noreturn void bench_ours_die(struct bench_link *link, const char *what)
 {
-    size_t size_bytes;
+    bench_die_text(link, what, naru_error_text());
+}
 
-    if (naru_recv(link->in, room, BENCH_ROOM_BYTES, &size_bytes, NARU_FOREVER) < 0)
-        bench_die_naru(link, "naru_recv");
-    if (size_bytes != link->size_bytes) {
-        errno = EBADMSG;
-        bench_die(link, "a message of another size came");
+/* shm:// spins by itself, in a call that waits. */
+static int64_t bench_ours_timeout(const struct bench_link *link)
+{
+    bool spins_itself = strcmp(bench_ours_of(link)->scheme, "shm") == 0;
+
+    return link->task->wait == BENCH_SPIN && !spins_itself ? 0 : NARU_FOREVER;
+}
+
+/* -- a message ------------------------------------------------------------------------------------- */
+
+static void bench_ours_send(struct bench_link *link, const void *data)
+{
+    int result;
+
+    while ((result = naru_send(link->out, data, link->size_bytes, link->send_timeout_ns)) ==
+           -EAGAIN)
+        ;
+    if (result < 0)
+        bench_ours_die(link, "naru_send");
+}
+
+static void bench_ours_check(struct bench_link *link, int result, size_t size_bytes)
+{
+    if (result < 0)
+        bench_ours_die(link, "receiving");
+    if (size_bytes != link->size_bytes)
+        bench_die_text(link, "receiving", "a message of another size came");
+}
+
+static inline void bench_ours_recv_from(struct bench_link *link, struct naru_endpoint *in,
+                                        void *room)
+{
+    size_t size_bytes = link->size_bytes;
+    int result;
+
+    while ((result = naru_recv(in, room, link->room_bytes, &size_bytes, link->timeout_ns)) ==
+           -EAGAIN)
+        ;
+    if (result < 0 || size_bytes != link->size_bytes)
+        bench_ours_check(link, result, size_bytes);
+}
+
+static void bench_ours_recv(struct bench_link *link, void *room)
+{
+    bench_ours_recv_from(link, link->in, room);
+}
+
+BENCH_RUNS(bench_ours, bench_ours_send, bench_ours_recv)
+
+/* To ask until there is nothing is what arms the descriptor. */
+static void bench_ours_recv_epoll(struct bench_link *link, void *room)
+{
+    struct epoll_event event;
+    size_t size_bytes = 0;
+    int result;
+
+    while ((result = naru_recv(link->in, room, link->room_bytes, &size_bytes, 0)) == -EAGAIN ||
+           result == -EBUSY)
+        if (epoll_wait(link->epoll_fd, &event, 1, -1) < 0 && errno != EINTR)
+            bench_die(link, "epoll_wait");
+    bench_ours_check(link, result, size_bytes);
+}
+
+/* All subscribers of a latency are in the server: it answers when each has the message. */
+static void bench_ours_recv_all(struct bench_link *link, void *room)
+{
+    bench_ours_recv_from(link, link->in, room);
+    for (unsigned i = 1; i < link->task->receivers; i++)
+        bench_ours_recv_from(link, link->more_in[i - 1], room);
+}
+
+/* -- in place: the payload stays as it is, but for the mark ------------------------------------------- */
+
+static void bench_ours_send_loan(struct bench_link *link, const void *data)
+{
+    struct naru_message message;
+    int result;
+
+    while ((result = naru_loan(link->out, link->size_bytes, &message, link->send_timeout_ns)) ==
+           -EAGAIN)
+        ;
+    if (result < 0)
+        bench_ours_die(link, "naru_loan");
+    *(unsigned char *)message.data = *(const unsigned char *)data;
+    while ((result = naru_commit(link->out, &message)) == -EAGAIN)
+        ;
+    if (result < 0)
+        bench_ours_die(link, "naru_commit");
+}
+
+static void bench_ours_recv_loan(struct bench_link *link, void *room)
+{
+    struct naru_message message;
+    int result;
+
+    while ((result = naru_take(link->in, &message, link->timeout_ns)) == -EAGAIN)
+        ;
+    bench_ours_check(link, result, message.size_bytes);
+    *(unsigned char *)room = *(const unsigned char *)message.data;
+    if (naru_ack(link->in, &message) < 0)
+        bench_ours_die(link, "naru_ack");
+}
+
+BENCH_RUNS(bench_ours_loan, bench_ours_send_loan, bench_ours_recv_loan)
+
+/* -- in batches --------------------------------------------------------------------------------------- */
+
+static void bench_ours_batch_send_run(struct bench_link *link, const void *data, unsigned count)
+{
+    unsigned batch = link->task->batch;
+
+    for (unsigned i = 0; i < batch; i++)
+        link->messages[i] =
+            (struct naru_message){.data = (void *)(uintptr_t)data, .size_bytes = link->size_bytes};
+    for (unsigned sent = 0; sent < count;) {
+        unsigned wanted = count - sent < batch ? count - sent : batch;
+        int result = naru_send_many(link->out, link->messages, wanted, link->send_timeout_ns);
+        if (result < 0 && result != -EAGAIN)
+            bench_ours_die(link, "naru_send_many");
+        sent += result > 0 ? (unsigned)result : 0;
     }
 }
 
-static void naru_leave_one(struct bench_link *link)
+static unsigned bench_ours_batch_recv_run(struct bench_link *link, void *room, unsigned count)
 {
-    naru_close(link->in);
-    if (link->out != link->in)
-        naru_close(link->out);
-}
+    unsigned batch = count < link->task->batch ? count : link->task->batch;
+    int result;
 
-#define NARU_CONTESTANT(title, ...)                                                                \
-    {                                                                                              \
-        .name = title, .send = naru_send_one, .recv = naru_recv_one, .leave = naru_leave_one,      \
-        __VA_ARGS__                                                                                \
+    (void)room;
+    for (unsigned i = 0; i < batch; i++) {
+        link->messages[i].data = (char *)link->own + i * link->size_bytes;
+        link->messages[i].capacity_bytes = link->size_bytes;
     }
-
-static void naru_open_one(struct bench_link *link, struct naru_endpoint **ret, const char *uri,
-                          enum naru_role role, const struct naru_options *options)
-{
-    if (naru_open(ret, uri, role, options) < 0)
-        bench_die_naru(link, uri);
+    while ((result = naru_recv_many(link->in, link->messages, batch, link->timeout_ns)) == -EAGAIN)
+        ;
+    bench_ours_check(link, result, link->size_bytes);
+    unsigned ends = 0;
+    for (int i = 0; i < result; i++) {
+        bench_ours_check(link, 0, link->messages[i].size_bytes);
+        ends += *(const unsigned char *)link->messages[i].data == BENCH_MARK_END;
+    }
+    link->ends += ends;
+    return (unsigned)result - ends;
 }
 
-/* -- two channels by name ------------------------------------------------------------------ */
+/* -- opening ------------------------------------------------------------------------------------------- */
 
-static void naru_uri(const struct bench_link *link, const char *format, int way, char *ret)
+static void bench_ours_open(struct bench_link *link, struct naru_endpoint **ret, const char *uri,
+                            enum naru_role role, enum naru_create create)
 {
-    char name[BENCH_NAME_BYTES / 2];
+    const struct bench_ours *ours = bench_ours_of(link);
+    const struct bench_task *task = link->task;
+    bool is_shm = strcmp(ours->scheme, "shm") == 0;
+    struct naru_options options = {
+        .size_bytes = sizeof options,
+        .create = create,
+        .pattern = ours->pattern,
+        .acknowledge = ours->acknowledge,
+        .one_to_one = ours->one_to_one,
+        .capacity_messages = task->capacity,
+    };
 
-    snprintf(name, sizeof name, "naru-bench-%d-%u-%c", (int)link->shared->pid[BENCH_SERVER],
-             link->serial, way ? 'b' : 'a');
-    if (strstr(format, "%s/%s"))
-        snprintf(ret, BENCH_NAME_BYTES, format, link->directory, name);
-    else
-        snprintf(ret, BENCH_NAME_BYTES, format, name);
+    if (is_shm || strcmp(ours->scheme, "mq") == 0)
+        options.message_size_max_bytes = link->size_bytes;
+    /* A participant is an endpoint; besides, there is the next to come. */
+    if (is_shm && task->participants + task->senders + task->receivers > 60)
+        options.participants_max = task->participants + task->senders + task->receivers + 8;
+    if (naru_open(ret, uri, role, &options) < 0)
+        bench_ours_die(link, "naru_open");
+}
+
+/* What every process has beside its ends. */
+static void bench_ours_equip(struct bench_link *link)
+{
+    unsigned batch = link->task->batch;
+    struct epoll_event event = {.events = EPOLLIN};
+
+    link->timeout_ns = link->send_timeout_ns = bench_ours_timeout(link);
+    if (strcmp(bench_ours_of(link)->scheme, "tcp") == 0)
+        link->send_timeout_ns = NARU_FOREVER; /* an acknowledgement takes its time */
+    if (batch > 1) {
+        link->messages = calloc(batch, sizeof *link->messages);
+        link->own = calloc(batch, link->size_bytes);
+        if (!link->messages || !link->own)
+            bench_die(link, "memory");
+    }
+    if (link->task->wait != BENCH_EPOLL || !link->in)
+        return;
+    int fd = naru_fd(link->in);
+    link->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (fd < 0)
+        bench_ours_die(link, "naru_fd");
+    if (link->epoll_fd < 0 || epoll_ctl(link->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+        bench_die(link, "epoll_create1");
 }
 
 /* The receivers first: a FIFO's sender waits for them. */
-static void naru_join_two(struct bench_link *link, const char *format,
-                          const struct naru_options *options)
+static void bench_ours_join_named(struct bench_link *link)
 {
-    char uri[BENCH_NAME_BYTES];
+    const struct bench_ours *ours = bench_ours_of(link);
+    bool serves = link->side == BENCH_SERVER;
+    unsigned all = link->task->each_to_all && !link->one_way && serves ? link->task->receivers : 1;
 
-    naru_uri(link, format, link->side == BENCH_CLIENT, uri);
-    naru_open_one(link, &link->in, uri, NARU_RECEIVER, options);
-    naru_uri(link, format, link->side == BENCH_SERVER, uri);
-    naru_open_one(link, &link->out, uri, NARU_SENDER, options);
+    if (serves || !link->one_way)
+        bench_ours_open(link, &link->in, ours->uris[!serves], NARU_RECEIVER, 0);
+    link->more_in = all > 1 ? calloc(all, sizeof(struct naru_endpoint *)) : NULL;
+    for (unsigned i = 1; link->more_in && i < all; i++)
+        bench_ours_open(link, &link->more_in[i - 1], ours->uris[0], NARU_RECEIVER, 0);
+    if (!serves || !link->one_way)
+        bench_ours_open(link, &link->out, ours->uris[serves], NARU_SENDER, 0);
+    bench_ours_equip(link);
 }
 
-static void naru_remove_two(struct bench_link *link, const char *format)
+/* The side with one process listens. */
+static void bench_ours_join_connection(struct bench_link *link)
 {
-    char uri[BENCH_NAME_BYTES];
+    bool serves = link->side == BENCH_SERVER;
+    bool listens = serves == (!link->one_way || link->task->receivers == 1);
+    enum naru_role role = !link->one_way ? NARU_BOTH : serves ? NARU_RECEIVER : NARU_SENDER;
+    struct naru_endpoint *endpoint;
 
-    for (int way = 0; way < 2; way++) {
-        naru_uri(link, format, way, uri);
-        naru_unlink(uri);
-    }
+    bench_ours_open(link, &endpoint, bench_ours_of(link)->uris[0], role,
+                    listens ? NARU_CREATE : NARU_ATTACH);
+    if (role & NARU_RECEIVER)
+        link->in = endpoint;
+    if (role & NARU_SENDER)
+        link->out = endpoint;
+    bench_ours_equip(link);
 }
 
-#define NARU_TWO(name, title, format, ...)                                                         \
-    static void name##_join(struct bench_link *link)                                               \
-    {                                                                                              \
-        struct naru_options options = {.size_bytes = sizeof options, __VA_ARGS__};                 \
-        naru_join_two(link, format, &options);                                                     \
-    }                                                                                              \
-    static void name##_remove(struct bench_link *link)                                             \
-    {                                                                                              \
-        naru_remove_two(link, format);                                                             \
-    }                                                                                              \
-    const struct bench_contestant name =                                                           \
-        NARU_CONTESTANT(title, .join = name##_join, .remove = name##_remove)
-
-NARU_TWO(bench_naru_fifo, "fifo:///path", "fifo://%s/%s", );
-NARU_TWO(bench_naru_mq, "mq://name", "mq://%s", );
-NARU_TWO(bench_naru_sysv, "sysv:///path", "sysv://%s/%s", );
-NARU_TWO(bench_naru_shm, "shm://name", "shm://%s", );
-NARU_TWO(bench_naru_shm_one_to_one, "shm://name, one to one", "shm://%s", .one_to_one = 1);
-NARU_TWO(bench_naru_file, "file:///path", "file://%s/%s", );
-
-/* -- one connection, both ways --------------------------------------------------------------- */
-
-/* The server listens, the client attaches to it. */
-static void naru_join_connection(struct bench_link *link, const char *uri,
-                                 enum naru_acknowledge acknowledge)
+static void bench_ours_prepare_pair(struct bench_link *link)
 {
-    struct naru_options options = {
-        .size_bytes = sizeof options,
-        .create = link->side == BENCH_SERVER ? NARU_CREATE : NARU_ATTACH,
-        .acknowledge = acknowledge,
-    };
+    const struct bench_ours *ours = bench_ours_of(link);
+    struct naru_options options = {.size_bytes = sizeof options,
+                                   .capacity_messages = link->task->capacity};
+    char uri[32];
 
-    naru_open_one(link, &link->in, uri, NARU_BOTH, &options);
-    link->out = link->in;
+    snprintf(uri, sizeof uri, "%s://", ours->scheme);
+    if (strcmp(ours->scheme, "shm") == 0 || strcmp(ours->scheme, "mq") == 0)
+        options.message_size_max_bytes = link->size_bytes;
+    if (naru_pair(link->pair, uri, &options) < 0)
+        bench_ours_die(link, "naru_pair");
 }
-
-static void naru_unix_join(struct bench_link *link)
-{
-    char uri[BENCH_NAME_BYTES];
-
-    naru_uri(link, "unix://%s/%s", 0, uri);
-    naru_join_connection(link, uri, 0);
-}
-
-static void naru_abstract_join(struct bench_link *link)
-{
-    char uri[BENCH_NAME_BYTES];
-
-    naru_uri(link, "abstract://%s", 0, uri);
-    naru_join_connection(link, uri, 0);
-}
-
-/* A port that is free now. */
-static void naru_tcp_prepare(struct bench_link *link)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) < 0)
-        bench_die(link, "no port");
-    link->port = ntohs(address.sin_port);
-    close(fd);
-}
-
-static void naru_tcp_join_as(struct bench_link *link, enum naru_acknowledge acknowledge)
-{
-    char uri[BENCH_NAME_BYTES];
-
-    snprintf(uri, sizeof uri, "tcp://127.0.0.1:%d", link->port);
-    naru_join_connection(link, uri, acknowledge);
-}
-
-static void naru_tcp_join(struct bench_link *link)
-{
-    naru_tcp_join_as(link, NARU_UNACKNOWLEDGED);
-}
-
-static void naru_tcp_join_acknowledged(struct bench_link *link)
-{
-    naru_tcp_join_as(link, NARU_ACKNOWLEDGED);
-}
-
-const struct bench_contestant bench_naru_unix =
-    NARU_CONTESTANT("unix:///path", .join = naru_unix_join);
-const struct bench_contestant bench_naru_abstract =
-    NARU_CONTESTANT("abstract://name", .join = naru_abstract_join);
-const struct bench_contestant bench_naru_tcp =
-    NARU_CONTESTANT("tcp://, unacknowledged", .prepare = naru_tcp_prepare, .join = naru_tcp_join);
-const struct bench_contestant bench_naru_tcp_acknowledged = NARU_CONTESTANT(
-    "tcp://, acknowledged", .prepare = naru_tcp_prepare, .join = naru_tcp_join_acknowledged);
-
-/* -- pairs ----------------------------------------------------------------------------------- */
 
 /* From the assignment on, each side watches the other's pidfd. */
-static void naru_pair_join(struct bench_link *link)
+static void bench_ours_join_pair(struct bench_link *link)
 {
-    pid_t client = link->shared->pid[BENCH_CLIENT];
-
-    if (naru_pair_assign(link->pair[1], client) < 0)
-        bench_die_naru(link, "naru_pair_assign");
     int mine = link->side == BENCH_CLIENT;
-    naru_close(link->pair[!mine]);
+
     link->in = link->out = link->pair[mine];
+    if (link->task->measure != BENCH_ALONE) {
+        if (naru_pair_assign(link->pair[1], link->shared->pid[BENCH_CLIENT]) < 0)
+            bench_ours_die(link, "naru_pair_assign");
+        naru_close(link->pair[!mine]);
+    }
+    bench_ours_equip(link);
 }
 
-#define NARU_PAIR(id, scheme)                                                                      \
-    static void id##_prepare(struct bench_link *link)                                              \
-    {                                                                                              \
-        if (naru_pair(link->pair, scheme "://", NULL) < 0)                                         \
-            bench_die_naru(link, "naru_pair");                                                     \
-    }                                                                                              \
-    const struct bench_contestant id =                                                             \
-        NARU_CONTESTANT(scheme ":// pair", .prepare = id##_prepare, .join = naru_pair_join)
-
-NARU_PAIR(bench_naru_pipe_pair, "pipe");
-NARU_PAIR(bench_naru_mq_pair, "mq");
-NARU_PAIR(bench_naru_unix_pair, "unix");
-NARU_PAIR(bench_naru_shm_pair, "shm");
-
-/* -- inherited descriptors --------------------------------------------------------------------- */
-
-static void naru_pipe_prepare(struct bench_link *link)
+static void bench_ours_prepare_inherited(struct bench_link *link)
 {
     if (pipe2(link->fds, O_CLOEXEC) < 0 || pipe2(link->fds + 2, O_CLOEXEC) < 0)
         bench_die(link, "pipe2");
 }
 
-static void naru_pipe_join(struct bench_link *link)
+static void bench_ours_join_inherited(struct bench_link *link)
 {
     bool serves = link->side == BENCH_SERVER;
-    char uri[BENCH_NAME_BYTES];
+    char uri[32];
 
-    snprintf(uri, sizeof uri, "pipe://%d", link->fds[serves ? 0 : 2]);
-    naru_open_one(link, &link->in, uri, NARU_RECEIVER, NULL);
-    snprintf(uri, sizeof uri, "pipe://%d", link->fds[serves ? 3 : 1]);
-    naru_open_one(link, &link->out, uri, NARU_SENDER, NULL);
+    if (serves || !link->one_way) {
+        snprintf(uri, sizeof uri, "pipe://%d", link->fds[serves ? 0 : 2]);
+        bench_ours_open(link, &link->in, uri, NARU_RECEIVER, 0);
+    }
+    if (!serves || !link->one_way) {
+        snprintf(uri, sizeof uri, "pipe://%d", link->fds[serves ? 3 : 1]);
+        bench_ours_open(link, &link->out, uri, NARU_SENDER, 0);
+    }
+    bench_ours_equip(link);
 }
 
-const struct bench_contestant bench_naru_pipe_fd =
-    NARU_CONTESTANT("pipe://N", .prepare = naru_pipe_prepare, .join = naru_pipe_join);
-
-/* -- signals ------------------------------------------------------------------------------------- */
-
-static void naru_signal_join(struct bench_link *link)
+/* Inherited by all: a real-time signal that is not blocked would kill. */
+static void bench_ours_prepare_signal(struct bench_link *link)
 {
-    char uri[BENCH_NAME_BYTES];
+    sigset_t set;
 
-    naru_open_one(link, &link->in, "signal://self", NARU_RECEIVER, NULL);
-    snprintf(uri, sizeof uri, "signal://%d", (int)link->shared->pid[!link->side]);
-    naru_open_one(link, &link->out, uri, NARU_SENDER, NULL);
+    (void)link;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-const struct bench_contestant bench_naru_signal =
-    NARU_CONTESTANT("signal://pid", .join = naru_signal_join);
+static void bench_ours_join_signal(struct bench_link *link)
+{
+    bool serves = link->side == BENCH_SERVER;
+    char uri[32];
+
+    if (serves || !link->one_way)
+        bench_ours_open(link, &link->in, "signal://self", NARU_RECEIVER, 0);
+    if (!serves || !link->one_way) {
+        snprintf(uri, sizeof uri, "signal://%d", (int)link->shared->pid[!link->side]);
+        bench_ours_open(link, &link->out, uri, NARU_SENDER, 0);
+    }
+    bench_ours_equip(link);
+}
+
+static void bench_ours_leave(struct bench_link *link)
+{
+    naru_close(link->in);
+    for (unsigned i = 1; link->more_in && i < link->task->receivers; i++)
+        naru_close(link->more_in[i - 1]);
+    if (link->out != link->in)
+        naru_close(link->out);
+}
+
+/* -- the contestant --------------------------------------------------------------------------------------- */
+
+static void bench_ours_opened(const struct bench_contestant *contestant)
+{
+    struct bench_ours *ours = (struct bench_ours *)(uintptr_t)contestant;
+
+    nr_scratch_unlink(&ours->scratch);
+}
+
+enum bench_form bench_ours_form(const char *scheme)
+{
+    static const struct {
+        const char *scheme;
+        enum bench_form form;
+    } forms[] = {
+        {"pipe", BENCH_PAIR},           {"signal", BENCH_SIGNAL},  {"unix", BENCH_CONNECTION},
+        {"abstract", BENCH_CONNECTION}, {"tcp", BENCH_CONNECTION},
+    };
+
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++)
+        if (strcmp(forms[i].scheme, scheme) == 0)
+            return forms[i].form;
+    return BENCH_NAMED;
+}
+
+const char *bench_ours_obstacle(const struct bench_ours *ours, const struct bench_task *task)
+{
+    bool is_two = task->senders == 1 && task->receivers == 1;
+    bool is_shm = strcmp(ours->scheme, "shm") == 0;
+
+    if (ours->form == BENCH_PAIR && !is_two)
+        return "a pair has two ends";
+    if (ours->one_to_one && !is_two)
+        return "one-to-one means one sender and one receiver";
+    if ((ours->form == BENCH_PAIR || ours->one_to_one || !is_shm) && task->participants > 2)
+        return "only a segment from many to many has participants";
+    if (ours->form == BENCH_SIGNAL && task->receivers > 1)
+        return "a signal goes to one process";
+    if (ours->form == BENCH_SIGNAL && task->size_bytes != BENCH_SIGNAL_BYTES)
+        return "a signal carries 8 bytes";
+    if (ours->form == BENCH_CONNECTION && task->senders > 1 && task->receivers > 1)
+        return "one side listens, so one side is one process";
+    if (task->batch > 1 && task->receivers > 1)
+        return "batches are measured with one receiver";
+    return NULL;
+}
+
+/* The drivers of the patterns. */
+static const struct bench_ours_pattern {
+    bool each_to_all, only_newest, is_round_trip;
+} bench_ours_patterns[] = {
+    [NARU_QUEUE] = {0},
+    [NARU_TOPIC] = {.each_to_all = true},
+    [NARU_CALL] = {.is_round_trip = true},
+    [NARU_CELL] = {.each_to_all = true, .only_newest = true},
+};
+
+void bench_ours_shape(const struct bench_ours *ours, struct bench_task *task)
+{
+    const struct bench_ours_pattern *pattern = &bench_ours_patterns[ours->pattern];
+
+    task->each_to_all = pattern->each_to_all;
+    task->only_newest = pattern->only_newest;
+    task->is_round_trip = pattern->is_round_trip;
+}
+
+static void bench_ours_set_transfer(struct bench_contestant *contestant,
+                                    const struct bench_task *task)
+{
+    contestant->send = bench_ours_send;
+    contestant->recv = bench_ours_recv;
+    contestant->send_run = bench_ours_send_run;
+    contestant->recv_run = bench_ours_recv_run;
+    if (task->loan) {
+        contestant->send = bench_ours_send_loan;
+        contestant->recv = bench_ours_recv_loan;
+        contestant->send_run = bench_ours_loan_send_run;
+        contestant->recv_run = bench_ours_loan_recv_run;
+    } else if (task->wait == BENCH_EPOLL) {
+        contestant->recv = bench_ours_recv_epoll;
+        contestant->recv_run = NULL;
+    } else if (task->each_to_all && task->measure == BENCH_LATENCY) {
+        contestant->recv = bench_ours_recv_all;
+    }
+    if (task->batch > 1 && task->measure != BENCH_LATENCY) {
+        contestant->send_run = bench_ours_batch_send_run;
+        contestant->recv_run = bench_ours_batch_recv_run;
+    }
+}
+
+int bench_ours_init(struct bench_ours *ours, const struct bench_task *task)
+{
+    static const struct bench_contestant forms[] = {
+        [BENCH_NAMED] = {.join = bench_ours_join_named},
+        [BENCH_CONNECTION] = {.join = bench_ours_join_connection},
+        [BENCH_PAIR] = {.prepare = bench_ours_prepare_pair, .join = bench_ours_join_pair},
+        [BENCH_INHERITED] = {.prepare = bench_ours_prepare_inherited,
+                             .join = bench_ours_join_inherited},
+        [BENCH_SIGNAL] = {.prepare = bench_ours_prepare_signal, .join = bench_ours_join_signal},
+    };
+    int names_count = ours->form == BENCH_NAMED ? 2 : ours->form == BENCH_CONNECTION;
+    int result = 0;
+
+    ours->contestant = forms[ours->form];
+    ours->contestant.name = ours->scheme;
+    ours->contestant.leave = bench_ours_leave;
+    ours->contestant.opened = bench_ours_opened;
+    bench_ours_set_transfer(&ours->contestant, task);
+    nr_scratch_init(&ours->scratch);
+    for (int way = 0; result == 0 && way < names_count; way++)
+        result =
+            nr_scratch_name(&ours->scratch, ours->scheme, way ? "back" : "there", ours->uris[way]);
+    return result;
+}
+
+void bench_ours_deinit(struct bench_ours *ours)
+{
+    nr_scratch_deinit(&ours->scratch);
+}

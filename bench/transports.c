@@ -8,7 +8,8 @@
  * Noise      --statistic quartile takes the lower quartile of the rounds of each side instead, and the ratio
  *            of these: for a machine that others use meanwhile.
  */
-#include "duel.h"
+#include "bare.h"
+#include "ours.h"
 #include <errno.h>
 #include <getopt.h>
 #include <sched.h>
@@ -16,38 +17,40 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 enum { BENCH_ROUNDS_MAX = 201, BENCH_FIGURES = 4 };
 
 /* clang-format off */
 static const struct bench_row {
-    const char *transport; /* for --transport */
-    const struct bench_contestant *naru, *bare;
-    double goal;           /* 0: none, for information */
+    const char *name;
+    struct bench_ours naru;
+    const struct bench_contestant *bare;
+    double goal; /* 0: none, for information */
     bool wants_two_cores;
 } bench_rows[] = {
-    {"pipe", &bench_naru_pipe_fd, &bench_bare_pipe, 1.15},
-    {"pipe", &bench_naru_pipe_fd, &bench_bare_packet_pipe},
-    {"pipe", &bench_naru_pipe_pair, &bench_bare_pipe},
-    {"fifo", &bench_naru_fifo, &bench_bare_fifo, 1.15},
-    {"mq", &bench_naru_mq, &bench_bare_mq, 1.10},
-    {"mq", &bench_naru_mq_pair, &bench_bare_mq},
-    {"sysv", &bench_naru_sysv, &bench_bare_sysv, 1.10},
-    {"signal", &bench_naru_signal, &bench_bare_signal, 1.10},
-    {"unix", &bench_naru_unix, &bench_bare_seqpacket, 1.10},
-    {"unix", &bench_naru_unix, &bench_bare_unix_stream},
-    {"unix", &bench_naru_unix_pair, &bench_bare_seqpacket},
-    {"abstract", &bench_naru_abstract, &bench_bare_seqpacket, 1.10},
-    {"tcp", &bench_naru_tcp, &bench_bare_tcp, 1.15},
-    {"tcp", &bench_naru_tcp_acknowledged, &bench_bare_tcp},
-    {"shm", &bench_naru_shm, &bench_bare_futex},
-    {"shm", &bench_naru_shm_one_to_one, &bench_bare_futex},
-    {"shm", &bench_naru_shm_pair, &bench_bare_futex},
-    {"shm", &bench_naru_shm, &bench_bare_cache_line, .wants_two_cores = true},
-    {"shm", &bench_naru_shm_one_to_one, &bench_bare_cache_line, .wants_two_cores = true},
-    {"file", &bench_naru_file, &bench_bare_file},
+    {"pipe://N", {.scheme = "pipe", .form = BENCH_INHERITED}, &bench_bare_pipe, 1.15},
+    {"pipe://N", {.scheme = "pipe", .form = BENCH_INHERITED}, &bench_bare_packet_pipe},
+    {"pipe:// pair", {.scheme = "pipe", .form = BENCH_PAIR}, &bench_bare_pipe},
+    {"fifo:///path", {.scheme = "fifo", .form = BENCH_NAMED}, &bench_bare_fifo, 1.15},
+    {"mq://name", {.scheme = "mq", .form = BENCH_NAMED}, &bench_bare_mq, 1.10},
+    {"mq:// pair", {.scheme = "mq", .form = BENCH_PAIR}, &bench_bare_mq},
+    {"sysv://key", {.scheme = "sysv", .form = BENCH_NAMED}, &bench_bare_sysv, 1.10},
+    {"signal://pid", {.scheme = "signal", .form = BENCH_SIGNAL}, &bench_bare_signal, 1.10},
+    {"unix:///path", {.scheme = "unix", .form = BENCH_CONNECTION}, &bench_bare_seqpacket, 1.10},
+    {"unix:///path", {.scheme = "unix", .form = BENCH_CONNECTION}, &bench_bare_unix_stream},
+    {"unix:// pair", {.scheme = "unix", .form = BENCH_PAIR}, &bench_bare_seqpacket},
+    {"abstract://name", {.scheme = "abstract", .form = BENCH_CONNECTION}, &bench_bare_seqpacket, 1.10},
+    {"tcp://, unacknowledged", {.scheme = "tcp", .form = BENCH_CONNECTION, .acknowledge = NARU_UNACKNOWLEDGED},
+     &bench_bare_tcp, 1.15},
+    {"tcp://, acknowledged", {.scheme = "tcp", .form = BENCH_CONNECTION}, &bench_bare_tcp},
+    {"shm://name", {.scheme = "shm", .form = BENCH_NAMED}, &bench_bare_futex},
+    {"shm://name, one to one", {.scheme = "shm", .form = BENCH_NAMED, .one_to_one = true}, &bench_bare_futex},
+    {"shm:// pair", {.scheme = "shm", .form = BENCH_PAIR}, &bench_bare_futex},
+    {"shm://name", {.scheme = "shm", .form = BENCH_NAMED}, &bench_bare_cache_line, .wants_two_cores = true},
+    {"shm://name, one to one", {.scheme = "shm", .form = BENCH_NAMED, .one_to_one = true}, &bench_bare_cache_line,
+     .wants_two_cores = true},
+    {"file:///path", {.scheme = "file", .form = BENCH_NAMED}, &bench_bare_file},
 };
 /* clang-format on */
 enum { BENCH_ROWS_COUNT = sizeof bench_rows / sizeof bench_rows[0] };
@@ -61,9 +64,7 @@ struct bench_settings {
     int cpu[2]; /* the second: -1, same as the first */
     bool json, by_quartile;
     double rank;
-    char directory[32];
-    struct bench_shared *shared;
-    unsigned runs;
+    char error[BENCH_ERROR_BYTES];
 };
 
 /* The figures of a row, by index: all of them times, so that less is better. A goal for the rate is judged by
@@ -95,51 +96,38 @@ static const char bench_help[] =
 
 /* -- measuring ------------------------------------------------------------------------------------ */
 
+/* The latency, and then the rate. */
 static int bench_run(struct bench_settings *settings, const struct bench_contestant *contestant,
-                     const struct bench_effort *effort, size_t size_bytes, struct bench_result *ret)
+                     struct bench_task task, struct bench_rounds *ret, int round)
 {
-    struct bench_link link = {
-        .size_bytes = size_bytes,
-        .directory = settings->directory,
-        .serial = settings->runs++,
-        .shared = settings->shared,
-        .in_fd = -1,
-        .out_fd = -1,
-        .listen_fd = -1,
-    };
+    static struct bench_result result;
 
-    return bench_duel_run(contestant, &link, effort, ret);
-}
-
-static size_t bench_count(double seconds, double one_ns)
-{
-    double count = seconds * 1e9 / one_ns;
-
-    return count < 100 ? 100 : count > 4e6 ? (size_t)4e6 : (size_t)count;
-}
-
-/* How many round trips and messages fill the time. */
-static int bench_calibrate(struct bench_settings *settings,
-                           const struct bench_contestant *contestant, size_t size_bytes,
-                           struct bench_effort *ret)
-{
-    struct bench_effort effort = {1000, 5000, {settings->cpu[0], settings->cpu[1]}};
-    struct bench_result result;
-
-    if (bench_run(settings, contestant, &effort, size_bytes, &result) < 0)
+    task.measure = BENCH_LATENCY;
+    if (bench_duel_run(contestant, &task, &result, settings->error) < 0)
         return -1;
-    effort.round_trips = bench_count(settings->seconds, 2 * result.latency_p50_ns);
-    effort.messages = bench_count(settings->seconds, result.message_ns);
-    *ret = effort;
+    ret->values[BENCH_P50][round] = bench_histogram_rank(&result.round_trips, 0.50) / 2;
+    ret->values[BENCH_P99][round] = bench_histogram_rank(&result.round_trips, 0.99) / 2;
+    task.measure = BENCH_RATE;
+    if (bench_duel_run(contestant, &task, &result, settings->error) < 0)
+        return -1;
+    ret->values[BENCH_MESSAGE][round] = result.window_ns / result.messages;
+    ret->values[BENCH_CPU][round] = result.cpu_ns / result.messages;
     return 0;
 }
 
-static void bench_note(struct bench_rounds *rounds, int round, const struct bench_result *result)
+static int bench_run_ours(struct bench_settings *settings, const struct bench_row *row,
+                          const struct bench_task *task, struct bench_rounds *ret, int round)
 {
-    rounds->values[BENCH_P50][round] = result->latency_p50_ns;
-    rounds->values[BENCH_P99][round] = result->latency_p99_ns;
-    rounds->values[BENCH_MESSAGE][round] = result->message_ns;
-    rounds->values[BENCH_CPU][round] = result->cpu_ns;
+    struct bench_ours ours = row->naru;
+    int result = bench_ours_init(&ours, task);
+
+    ours.pattern = NARU_QUEUE;
+    if (result < 0)
+        snprintf(settings->error, sizeof settings->error, "no name: %s", strerror(-result));
+    else
+        result = bench_run(settings, &ours.contestant, *task, ret, round);
+    bench_ours_deinit(&ours);
+    return result;
 }
 
 static void bench_judge(const struct bench_settings *settings, struct bench_rounds *bare,
@@ -162,20 +150,20 @@ static int bench_measure(struct bench_settings *settings, const struct bench_row
                          size_t size_bytes, struct bench_outcome *ret)
 {
     static struct bench_rounds bare, naru;
-    struct bench_effort bare_effort, naru_effort;
-    struct bench_result result;
+    struct bench_task task = {
+        .wait = row->wants_two_cores ? BENCH_SPIN : BENCH_BLOCK,
+        .size_bytes = size_bytes,
+        .senders = 1,
+        .receivers = 1,
+        .batch = 1,
+        .cpu = {settings->cpu[0], settings->cpu[1]},
+        .duration_ns = (int64_t)(settings->seconds * 1e9),
+    };
 
-    if (bench_calibrate(settings, row->bare, size_bytes, &bare_effort) < 0 ||
-        bench_calibrate(settings, row->naru, size_bytes, &naru_effort) < 0)
-        return -1;
-    for (int round = 0; round < settings->rounds; round++) {
-        if (bench_run(settings, row->bare, &bare_effort, size_bytes, &result) < 0)
+    for (int round = 0; round < settings->rounds; round++)
+        if (bench_run(settings, row->bare, task, &bare, round) < 0 ||
+            bench_run_ours(settings, row, &task, &naru, round) < 0)
             return -1;
-        bench_note(&bare, round, &result);
-        if (bench_run(settings, row->naru, &naru_effort, size_bytes, &result) < 0)
-            return -1;
-        bench_note(&naru, round, &result);
-    }
     bench_judge(settings, &bare, &naru, ret);
     return 0;
 }
@@ -226,7 +214,7 @@ static void bench_print_row(const struct bench_settings *settings, const struct 
     if (!settings->json) {
         printf("| %s | %s | %zu | %.2f | %.2f | %.2f | %.2f | **%.2f** | %.0f | %.0f | %.2f | "
                "**%.2f** | %s |\n",
-               row->naru->name, row->bare->name, size_bytes, o->bare[BENCH_P50] / 1e3,
+               row->name, row->bare->name, size_bytes, o->bare[BENCH_P50] / 1e3,
                o->bare[BENCH_P99] / 1e3, o->naru[BENCH_P50] / 1e3, o->naru[BENCH_P99] / 1e3,
                o->ratio[BENCH_P50], 1e6 / o->bare[BENCH_MESSAGE], 1e6 / o->naru[BENCH_MESSAGE],
                o->ratio[BENCH_MESSAGE], o->ratio[BENCH_CPU],
@@ -238,7 +226,7 @@ static void bench_print_row(const struct bench_settings *settings, const struct 
         "\"cpus\":[%d,%d],\"bare_latency_p50_ns\":%.0f,\"bare_latency_p99_ns\":%.0f,"
         "\"naru_latency_p50_ns\":%.0f,\"naru_latency_p99_ns\":%.0f,\"latency_ratio\":%.3f,"
         "\"bare_rate_per_s\":%.0f,\"naru_rate_per_s\":%.0f,\"rate_ratio\":%.3f,\"cpu_ratio\":%.3f,\"goal\":%.2f}\n",
-        row->transport, row->naru->name, row->bare->name, size_bytes, settings->rounds,
+        row->naru.scheme, row->name, row->bare->name, size_bytes, settings->rounds,
         settings->cpu[0], settings->cpu[1], o->bare[BENCH_P50], o->bare[BENCH_P99],
         o->naru[BENCH_P50], o->naru[BENCH_P99], o->ratio[BENCH_P50], 1e9 / o->bare[BENCH_MESSAGE],
         1e9 / o->naru[BENCH_MESSAGE], o->ratio[BENCH_MESSAGE], o->ratio[BENCH_CPU], row->goal);
@@ -247,12 +235,12 @@ static void bench_print_row(const struct bench_settings *settings, const struct 
 static void bench_print_failure(const struct bench_settings *settings, const struct bench_row *row)
 {
     if (settings->json)
-        printf("{\"transport\":\"%s\",\"naru\":\"%s\",\"error\":true}\n", row->transport,
-               row->naru->name);
+        printf("{\"transport\":\"%s\",\"naru\":\"%s\",\"error\":true}\n", row->naru.scheme,
+               row->name);
     else
-        printf("| %s | %s | not measured |||||||||||\n", row->naru->name, row->bare->name);
-    fprintf(stderr, "bench-transports: %s beside %s: %s\n", row->naru->name, row->bare->name,
-            settings->shared->error);
+        printf("| %s | %s | not measured |||||||||||\n", row->name, row->bare->name);
+    fprintf(stderr, "bench-transports: %s beside %s: %s\n", row->name, row->bare->name,
+            settings->error);
 }
 
 /* -- the options --------------------------------------------------------------------------------------- */
@@ -325,9 +313,9 @@ static int bench_measure_all(struct bench_settings *settings)
     bench_print_header(settings);
     for (int i = 0; i < BENCH_ROWS_COUNT; i++) {
         const struct bench_row *row = &bench_rows[i];
-        bool is_signal = strcmp(row->transport, "signal") == 0;
+        bool is_signal = strcmp(row->naru.scheme, "signal") == 0;
         if (row->wants_two_cores != two_cores ||
-            (settings->transport && strcmp(settings->transport, row->transport) != 0))
+            (settings->transport && strcmp(settings->transport, row->naru.scheme) != 0))
             continue;
         for (size_t k = 0; k < (is_signal ? 1 : settings->sizes_count); k++) {
             size_t size_bytes = is_signal ? BENCH_SIGNAL_BYTES : settings->sizes[k];
@@ -353,14 +341,12 @@ int main(int argc, char **argv)
         .seconds = 0.1,
         .rank = 0.5,
         .cpu = {sched_getcpu(), -1},
-        .directory = "/tmp/naru-XXXXXX",
     };
     sigset_t set;
 
     bench_parse(&settings, argc, argv);
-    settings.shared = mmap(NULL, sizeof *settings.shared, PROT_READ | PROT_WRITE,
-                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (settings.shared == MAP_FAILED || !mkdtemp(settings.directory)) {
+    strcpy(bench_bare_directory, "/tmp/naru-XXXXXX");
+    if (!mkdtemp(bench_bare_directory)) {
         perror("bench-transports");
         return 1;
     }
@@ -368,6 +354,6 @@ int main(int argc, char **argv)
     sigaddset(&set, SIGRTMIN + 1);
     sigprocmask(SIG_BLOCK, &set, NULL);
     int failures = bench_measure_all(&settings);
-    rmdir(settings.directory);
+    rmdir(bench_bare_directory);
     return failures ? 1 : 0;
 }

@@ -23,5 +23,5 @@ struct nr_command {
     int (*run)(int argc, char **argv);
 };
 
-extern const struct nr_command nr_tour_command, nr_sum_command, nr_send_command, nr_recv_command,
-    nr_transports_command, nr_unlink_command;
+extern const struct nr_command nr_tour_command, nr_sum_command, nr_bench_command, nr_send_command,
+    nr_recv_command, nr_transports_command, nr_unlink_command;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "json.h"
 #include "output.h"
+#include <math.h>
 #include <string.h>
 
 static void nr_json_quote(struct nr_json *json, const unsigned char *text, size_t size_bytes)
@@ -84,6 +85,15 @@ void nr_json_integer(struct nr_json *json, const char *key, __int128 value)
 
     nr_json_key(json, key);
     fputs(nr_output_integer(text, value), json->file);
+}
+
+void nr_json_number(struct nr_json *json, const char *key, double value)
+{
+    nr_json_key(json, key);
+    if (isfinite(value))
+        fprintf(json->file, "%.3f", value);
+    else
+        fputs("null", json->file);
 }
 
 void nr_json_bool(struct nr_json *json, const char *key, bool value)

@@ -23,6 +23,8 @@ void nr_json_text(struct nr_json *json, const char *key, const char *text);
 void nr_json_bytes(struct nr_json *json, const char *key, const void *data, size_t size_bytes);
 void nr_json_base64(struct nr_json *json, const char *key, const void *data, size_t size_bytes);
 void nr_json_integer(struct nr_json *json, const char *key, __int128 value);
+void nr_json_number(struct nr_json *json, const char *key,
+                    double value); /* three decimals; null if not finite */
 void nr_json_bool(struct nr_json *json, const char *key, bool value);
 void nr_json_null(struct nr_json *json, const char *key);
 
