@@ -44,6 +44,12 @@ static inline void nr_core_arm(struct naru_endpoint *endpoint, int result)
         endpoint->transport->arm(endpoint);
 }
 
+/* messages in hand (message.c) */
+enum { NR_MESSAGE_LOANED = 0x4c4f414e, NR_MESSAGE_TAKEN = 0x54414b4e };
+int nr_message_check(const struct naru_endpoint *endpoint, const struct naru_message *message,
+                     uint64_t kind);
+void nr_message_forget(struct naru_message *message);
+
 /* A pair's peer has become known: its death makes the descriptors readable. */
 int nr_ready_watch_peer(struct naru_endpoint *endpoint);
 

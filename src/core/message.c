@@ -12,15 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    NR_MESSAGE_ROOM_BYTES = 64 * 1024, /* what naru_take() offers before it knows the size */
-    NR_MESSAGE_LOANED = 0x4c4f414e,
-    NR_MESSAGE_TAKEN = 0x54414b4e,
-};
+enum { NR_MESSAGE_ROOM_BYTES = 64 * 1024 }; /* what naru_take() offers before it knows the size */
 
 /* internal[0]: what it is; [1]: of which endpoint; [2]: a loan's time-out, a take's room */
-static int nr_message_check(const struct naru_endpoint *endpoint,
-                            const struct naru_message *message, uint64_t kind)
+int nr_message_check(const struct naru_endpoint *endpoint, const struct naru_message *message,
+                     uint64_t kind)
 {
     if (message && message->internal[0] == kind &&
         message->internal[1] == (uint64_t)(uintptr_t)endpoint)
@@ -36,7 +32,7 @@ static void nr_message_mark(struct naru_endpoint *endpoint, struct naru_message 
     message->internal[1] = (uint64_t)(uintptr_t)endpoint;
 }
 
-static void nr_message_forget(struct naru_message *message)
+void nr_message_forget(struct naru_message *message)
 {
     message->internal[0] = 0;
     message->data = NULL;
@@ -251,6 +247,11 @@ int naru_ack(struct naru_endpoint *endpoint, struct naru_message *message)
         result = nr_message_check(endpoint, message, NR_MESSAGE_TAKEN);
     if (result < 0)
         return result;
+    if (endpoint->transport->reply)
+        return nr_fail(-EOPNOTSUPP,
+                       "%s: somebody waits for an answer: naru_reply(), "
+                       "naru_reply_error(), or naru_requeue() for another server",
+                       endpoint->uri);
     if (endpoint->transport->take)
         result = endpoint->transport->ack(endpoint, message);
     else

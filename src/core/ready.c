@@ -60,7 +60,8 @@ static int nr_ready_fd(struct naru_endpoint *endpoint, int index)
 
 int naru_fd(struct naru_endpoint *endpoint)
 {
-    int result = nr_core_enter(endpoint, NARU_RECEIVER);
+    bool may_be_client = endpoint && endpoint->transport->call_end;
+    int result = nr_core_enter(endpoint, may_be_client ? 0 : NARU_RECEIVER);
 
     return result < 0 ? result : nr_core_leave(endpoint, nr_ready_fd(endpoint, 0));
 }

@@ -20,7 +20,7 @@
 #include "os/interrupt.h"
 #include "os/io.h"
 #include "os/lock.h"
-#include <naru/endpoint.h>
+#include <naru/call.h>
 #include <naru/transport.h>
 #include <stdbool.h>
 #include <string.h>
@@ -56,6 +56,13 @@ struct nr_in {
     void *spill;
     int *fds; /* room for fds_capacity descriptors; fds_count of them arrived */
     size_t fds_capacity, fds_count;
+};
+
+/* What a server answers. */
+struct nr_reply {
+    const void *data;
+    size_t size_bytes;
+    int32_t error; /* 0: none */
 };
 
 struct nr_transport {
@@ -100,6 +107,18 @@ struct nr_transport {
                 struct nr_deadline *deadline);
     int (*ack)(struct naru_endpoint *endpoint, struct naru_message *message);
     int (*requeue)(struct naru_endpoint *endpoint, struct naru_message *message);
+
+    /* NARU_CALL; NULL elsewhere. Requests come by take, and go by requeue or reply, not by ack, which is NULL.
+       begin marks `call` in internal[2] and [3]. end: the reply is copied to the caller's room and the call
+       over, or -EMSGSIZE and it stays. cancel: 0 it is given up, 1 (unless drop_outcome) it has an outcome,
+       which end tells. reply: 0, or -EPIPE: nobody waits; the request is done with either way. */
+    int (*call_begin)(struct naru_endpoint *endpoint, struct naru_call *call,
+                      struct nr_deadline *deadline);
+    int (*call_end)(struct naru_endpoint *endpoint, struct naru_call *call,
+                    struct nr_deadline *deadline);
+    int (*call_cancel)(struct naru_endpoint *endpoint, struct naru_call *call, bool drop_outcome);
+    int (*reply)(struct naru_endpoint *endpoint, struct naru_message *request,
+                 const struct nr_reply *reply);
 
     /* A descriptor that polls `events` (NR_READABLE: a receive may succeed; NR_WRITABLE: a send may).
        Stays the endpoint's. *events is what to poll it for. -EOPNOTSUPP if there is none. */

@@ -22,10 +22,8 @@
 /* -- kinds and views ------------------------------------------------------------------------- */
 
 static const struct nr_shm_kind *const nr_shm_kinds[] = {
-    &nr_shm_slots_kind,
-    &nr_shm_bytes_kind,
-    &nr_shm_pair_kind,
-    &nr_shm_cell_kind,
+    &nr_shm_slots_kind, &nr_shm_bytes_kind, &nr_shm_pair_kind,
+    &nr_shm_cell_kind,  &nr_shm_calls_kind,
 };
 
 const struct nr_shm_kind *nr_shm_kind_find(uint32_t number)

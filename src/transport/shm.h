@@ -10,13 +10,16 @@
  * shm_bytes.c  one to one, and pairs: packed records (data/byte_ring.h)
  * shm_cell.c   the newest value (data/cell.h)
  * shm_reader.c who can only read: opening, and waiting without a word to anybody
+ * shm_calls.c  request and reply (data/calls.h)
  *
  * Segment      header | participants | slot ring    (many to many)
  *              header | participants | byte ring    (one to one)
+ *              header | participants | a gate for each participant | calls
  *              header | byte ring, byte ring        (pair: end i sends on ring i)
  */
 #include "data/byte_ring.h"
 #include "data/cell.h"
+#include "data/calls.h"
 #include "data/gate.h"
 #include "data/slot_ring.h"
 #include "transport/endpoint.h"
@@ -29,6 +32,7 @@ enum {
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,
     NR_SHM_CELL = 4,
+    NR_SHM_CALLS = 6,
     NR_SHM_SLOTS_MOST = 1 << 20, /* limits, of slots and of chunks */
     NR_SHM_SPIN_FIRST = 1000,    /* looks, before it is known whether they pay */
 };
@@ -66,7 +70,9 @@ struct nr_shm {
     struct nr_party party;
     struct nr_slot_ring slots;
     struct nr_cell cell;
-    uint64_t seen;               /* cell: the version that was returned last */
+    uint64_t seen; /* cell: the version that was returned last */
+    struct nr_calls calls;
+    struct nr_gate *gates; /* calls: one for each participant, where it waits for its replies */
     struct nr_byte_ring out, in; /* pair: both; one to one: the one of the role */
     bool is_holding;             /* one to one: a record was taken and not acknowledged */
     bool is_loaning;
@@ -96,6 +102,7 @@ uint64_t nr_shm_layout_participants(void);
 uint64_t nr_shm_layout_ring(const struct nr_shm_header *header);
 
 uint64_t nr_shm_layout_round(uint64_t bytes, uint64_t to);
+uint32_t nr_shm_layout_power_of_two(uint64_t at_least);
 
 /* What the creator's options ask for, with the defaults. */
 int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *request,
@@ -194,7 +201,7 @@ struct nr_shm_kind {
 };
 
 extern const struct nr_shm_kind nr_shm_slots_kind, nr_shm_bytes_kind, nr_shm_pair_kind,
-    nr_shm_cell_kind;
+    nr_shm_cell_kind, nr_shm_calls_kind;
 
 const struct nr_shm_kind *nr_shm_kind_find(uint32_t number);
 const struct nr_shm_kind *nr_shm_kind_wanted(const struct naru_options *options); /* by a creator */

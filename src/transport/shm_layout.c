@@ -22,6 +22,15 @@ uint64_t nr_shm_layout_round(uint64_t bytes, uint64_t to)
     return (bytes + to - 1) / to * to;
 }
 
+uint32_t nr_shm_layout_power_of_two(uint64_t at_least)
+{
+    uint32_t power = 1;
+
+    while (power < at_least)
+        power *= 2;
+    return power;
+}
+
 uint64_t nr_shm_layout_participants(void)
 {
     return nr_shm_layout_round(sizeof(struct nr_shm_header), 64);

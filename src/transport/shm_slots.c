@@ -338,15 +338,6 @@ static int nr_shm_slots_requeue(struct naru_endpoint *endpoint, struct naru_mess
 
 /* -- the kind -------------------------------------------------------------------------------- */
 
-static uint32_t nr_shm_slots_power_of_two(uint64_t at_least)
-{
-    uint32_t power = 1;
-
-    while (power < at_least)
-        power *= 2;
-    return power;
-}
-
 static int nr_shm_slots_plan(struct nr_shm_header *header, const struct nr_request *request)
 {
     const struct naru_options *options = &request->options;
@@ -354,7 +345,7 @@ static int nr_shm_slots_plan(struct nr_shm_header *header, const struct nr_reque
     uint64_t chunk = nr_shm_layout_round(most ? most : 1, 64);
     uint64_t chunks = NR_SHM_SLOTS_CHUNKS_BYTES / chunk;
 
-    header->slots_count = nr_shm_slots_power_of_two(header->capacity_messages);
+    header->slots_count = nr_shm_layout_power_of_two(header->capacity_messages);
     header->slot_bytes = most <= 64 - NR_SLOT_HEADER_BYTES ? 64 : 128;
     header->chunk_bytes = chunk;
     if (options->payload_bytes)

@@ -34,6 +34,8 @@ struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
 {
     int direction = nr_shm_is_pair(shm) ? (to_wait ? !shm->end : shm->end) : 0;
 
+    if (to_wait && shm->gates && shm->endpoint.role == NARU_SENDER)
+        return &shm->gates[shm->party.me]; /* a client waits for replies */
     return &shm->header->not_empty[direction];
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cases.h"
 #include <errno.h>
+#include <naru/call.h>
 #include <string.h>
 
 unsigned char nr_case_room[NR_PAYLOAD_ROOM_BYTES];
@@ -14,10 +15,18 @@ size_t nr_case_size(struct nr_channel *channel, struct naru_endpoint *endpoint, 
     return wanted < largest ? wanted : largest;
 }
 
+enum naru_pattern nr_case_pattern;
+
 void nr_case_send(struct naru_endpoint *endpoint, size_t size_bytes, unsigned sender,
                   unsigned index)
 {
     nr_payload_fill(nr_case_room, size_bytes, sender, index);
+    if (nr_case_pattern == NARU_CALL) { /* a call whose end nobody waits for */
+        struct naru_call call = {
+            .size_bytes = sizeof call, .request = nr_case_room, .request_size_bytes = size_bytes};
+        nr_check_ok(naru_call_begin(endpoint, &call, NR_SOON));
+        return;
+    }
     nr_check_ok(naru_send(endpoint, nr_case_room, size_bytes, NR_SOON));
 }
 
@@ -26,7 +35,15 @@ void nr_case_expect(struct naru_endpoint *endpoint, size_t size_bytes, unsigned 
 {
     size_t got_bytes = 12345;
 
-    nr_check_ok(naru_recv(endpoint, nr_case_room, sizeof nr_case_room, &got_bytes, NR_SOON));
+    if (nr_case_pattern == NARU_CALL) {
+        struct naru_message request;
+        nr_check_ok(naru_take(endpoint, &request, NR_SOON));
+        got_bytes = request.size_bytes;
+        memcpy(nr_case_room, request.data, got_bytes);
+        nr_check_ok(naru_reply(endpoint, &request, NULL, 0));
+    } else {
+        nr_check_ok(naru_recv(endpoint, nr_case_room, sizeof nr_case_room, &got_bytes, NR_SOON));
+    }
     nr_check(got_bytes == size_bytes, "%zu bytes came, not %zu", got_bytes, size_bytes);
     struct nr_payload_stamp stamp = {0};
     if (size_bytes >= 8)

@@ -4,7 +4,7 @@
  * cases -- behaviours that every row must show, as far as it promises them
  *
  * What       A case gets a channel that is not open yet, in a process of its own, and closes what it opens.
- *            It runs on the rows that have all of `needs` and none of `lacks`.
+ *            It runs on the rows that have all of `needs` and none of `lacks`, and are of its pattern.
  */
 #include "rows.h"
 
@@ -12,15 +12,18 @@ struct nr_case {
     const char *name;
     void (*body)(struct nr_channel *channel);
     unsigned needs, lacks;
-    unsigned also; /* NR_NEWEST: on a cell as well, which otherwise runs what needs it */
+    unsigned also; /* NR_NEWEST, NR_CALLS: on these as well, which otherwise run what needs them */
     int seconds;   /* 0: 10 */
 };
 
 extern const struct nr_case nr_basic_cases[], nr_wait_cases[], nr_hold_cases[], nr_many_cases[],
-    nr_death_cases[], nr_open_cases[], nr_prompt_cases[], nr_cell_cases[];
+    nr_death_cases[], nr_open_cases[], nr_prompt_cases[], nr_cell_cases[], nr_call_cases[];
 
 /* Room for one message in each process. */
 extern unsigned char nr_case_room[NR_PAYLOAD_ROOM_BYTES];
+
+/* The row's, from which these functions know how a message gets to the other side: 0 is NARU_QUEUE. */
+extern enum naru_pattern nr_case_pattern;
 
 /* `wanted` bytes, or what the row can carry. */
 size_t nr_case_size(struct nr_channel *channel, struct naru_endpoint *endpoint, size_t wanted);

@@ -27,7 +27,7 @@ struct nr_expected {
 };
 
 static const struct nr_expected nr_expected_rows[] = {
-    {"shm", 1, 1, {"not in this version", "not in this version", NULL}},
+    {"shm", 1, 1, {"not in this version", NULL, NULL}},
     {"file", 0, 1, {"not in this version", "second channel", "not in this version"}},
     {"pipe", 1, 0, {"gone for the others", "not in this version", "not the newest"}},
     {"fifo", 0, 0, {"gone for the others", "second channel", "not the newest"}},
@@ -139,8 +139,8 @@ struct nr_test {
 };
 
 static const struct nr_case *const nr_conformance_cases[] = {
-    nr_basic_cases, nr_wait_cases, nr_hold_cases,   nr_many_cases,
-    nr_death_cases, nr_open_cases, nr_prompt_cases, nr_cell_cases,
+    nr_basic_cases, nr_wait_cases,   nr_hold_cases, nr_many_cases, nr_death_cases,
+    nr_open_cases,  nr_prompt_cases, nr_cell_cases, nr_call_cases,
 };
 
 static void nr_conformance_body(void *argument)
@@ -149,6 +149,7 @@ static void nr_conformance_body(void *argument)
     struct nr_channel channel;
 
     int before = nr_kit_fds();
+    nr_case_pattern = nr_row_pattern(test->row);
     nr_channel_init(&channel, test->row);
     test->what->body(&channel);
     nr_channel_deinit(&channel);
@@ -194,7 +195,7 @@ static size_t nr_conformance_add(size_t count, const struct nr_row *row, const s
     struct nr_test *test = &nr_tests[count];
 
     if ((row->has & what->needs) != what->needs || (row->has & what->lacks) ||
-        (row->has & NR_NEWEST & ~(what->needs | what->also)))
+        (row->has & (NR_NEWEST | NR_CALLS) & ~(what->needs | what->also)))
         return count;
     snprintf(test->name, sizeof test->name, "%s: %s", row->name, what->name);
     if (!nr_conformance_is_chosen(test->name))

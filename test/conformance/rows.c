@@ -160,6 +160,17 @@ const struct nr_row nr_rows[] = {
             NR_TYPES | NR_ENDS | NR_DIES | NR_TELLS_SENDER,
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB},
      .name_it = nr_rows_name_pair},
+    {.name = "shm call", .scheme = "shm",
+     .has = NR_CALLS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT |
+            NR_BOTH | NR_SIZES | NR_FORBIDS,
+     .large_bytes = 200000,
+     .options = {.pattern = NARU_CALL, .message_size_max_bytes = 200000},
+     .name_it = nr_rows_name_path},
+    {.name = "shm call at most once", .scheme = "shm",
+     .has = NR_CALLS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT |
+            NR_BOTH | NR_FORBIDS,
+     .large_bytes = 65536, .options = {.pattern = NARU_CALL, .delivery = NARU_AT_MOST_ONCE},
+     .name_it = nr_rows_name_path},
 };
 /* clang-format on */
 const size_t nr_rows_count = sizeof nr_rows / sizeof nr_rows[0];

@@ -41,6 +41,7 @@ enum nr_row_has {
     NR_FORBIDS = 1 << 24,           /* other users are kept out */
     NR_ONE_TO_ONE = 1 << 22,        /* one thread on each side */
     NR_NEWEST = 1 << 28,            /* a cell: a message replaces the one before */
+    NR_CALLS = 1 << 29,             /* request and reply */
 };
 
 enum { NR_SENDER_END = 1, NR_RECEIVER_END = 0 };

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * shm_calls -- shm:// with request and reply
+ *
+ * What       A client copies its request into a call of the table, posts it, and waits at its own gate; a server
+ *            works on the request where it stands, writes the reply beside it, and wakes that client alone.
+ * Gates      not_empty: servers wait for requests. not_full: clients wait for a call to be over, or for room in the
+ *            ring. gates[client]: its threads wait for replies.
+ * Death      See data/calls.h. Between answering and waking: the death word; who is woken repairs, and wakes all.
+ */
+#include "transport/shm.h"
+#include <string.h>
+
+/* call->internal[2], message->internal[2]: the call's index; [3]: its number */
+
+enum {
+    NR_SHM_CALLS_ROOM_BYTES = 4 * 1024 * 1024, /* how many calls by default: what fits in this, */
+    NR_SHM_CALLS_FEWEST = 16,                  /* but not fewer, */
+    NR_SHM_CALLS_DEFAULT = 256,                /* and not more */
+    NR_SHM_CALLS_LOOKS = 64,                   /* between thorough ones */
+};
+
+static struct nr_call_ticket nr_shm_calls_ticket(const uint64_t internal[4])
+{
+    return (struct nr_call_ticket){.index = (uint32_t)internal[2], .number = internal[3]};
+}
+
+static void nr_shm_calls_mark(uint64_t internal[4], const struct nr_call_ticket *ticket)
+{
+    internal[2] = ticket->index;
+    internal[3] = ticket->number;
+}
+
+static bool nr_shm_calls_may_recv(struct nr_shm *shm)
+{
+    return shm->endpoint.role == NARU_SENDER ? nr_calls_may_end(&shm->calls)
+                                             : nr_calls_may_take(&shm->calls);
+}
+
+/* -- clients --------------------------------------------------------------------------------- */
+
+static int nr_shm_calls_claim(struct nr_shm *shm, struct nr_call_ticket *ret,
+                              struct nr_deadline *deadline)
+{
+    struct nr_shm_pause pause = {0};
+
+    for (;;) {
+        int result = nr_calls_claim(&shm->calls, ret);
+        if (result == 0) {
+            nr_shm_pause_end(shm, &pause);
+            return 0;
+        }
+        result = nr_shm_pause(shm, nr_shm_gate_full(shm, true), &pause, result, deadline);
+        if (result < 0)
+            return result;
+    }
+}
+
+static int nr_shm_calls_post(struct nr_shm *shm, const struct nr_call_ticket *ticket,
+                             struct nr_deadline *deadline)
+{
+    struct nr_shm_pause pause = {0};
+
+    for (;;) {
+        int result = nr_calls_post(&shm->calls, ticket, &pause.blocker);
+        if (result == 0) {
+            nr_shm_pause_end(shm, &pause);
+            return 0;
+        }
+        result = nr_shm_pause(shm, nr_shm_gate_full(shm, true), &pause, result, deadline);
+        if (result < 0)
+            return result;
+    }
+}
+
+static void nr_shm_calls_finish(struct nr_shm *shm, const struct nr_call_ticket *ticket)
+{
+    nr_calls_finish(&shm->calls, ticket);
+    nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+}
+
+static int nr_shm_calls_begin(struct naru_endpoint *endpoint, struct naru_call *call,
+                              struct nr_deadline *deadline)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_call_ticket ticket;
+
+    nr_party_operate(&shm->party);
+    int result = nr_shm_calls_claim(shm, &ticket, deadline);
+    if (result < 0)
+        return result;
+    struct nr_call_entry *entry = nr_call_at(&shm->calls, ticket.index);
+    entry->size_bytes = (uint32_t)call->request_size_bytes;
+    entry->type = call->type;
+    entry->client_pid = shm->pid;
+    if (call->request_size_bytes)
+        memcpy(entry->request, call->request, call->request_size_bytes);
+    result = nr_shm_calls_post(shm, &ticket, deadline);
+    if (result < 0) {
+        nr_shm_calls_finish(shm, &ticket);
+        return result;
+    }
+    nr_shm_calls_mark(call->internal, &ticket);
+    nr_shm_wake(shm, &shm->header->not_empty[0]);
+    return 0;
+}
+
+/* Until there is an outcome: 0, or -EOWNERDEAD, or what ended the wait. */
+static int nr_shm_calls_await(struct nr_shm *shm, const struct nr_call_ticket *ticket,
+                              struct nr_deadline *deadline)
+{
+    struct nr_gate *gate = &shm->gates[shm->party.me];
+    struct nr_shm_pause pause = {0};
+    bool is_once = nr_deadline_is_now(deadline);
+
+    for (unsigned looks = 1;; looks++) {
+        bool is_thorough = is_once || pause.is_prepared || looks % NR_SHM_CALLS_LOOKS == 0;
+        int result = nr_calls_look(&shm->calls, ticket, is_thorough);
+        if (result != -EAGAIN) {
+            nr_shm_pause_end(shm, &pause);
+            return result;
+        }
+        result = nr_shm_pause(shm, gate, &pause, result, deadline);
+        if (result < 0)
+            return result;
+    }
+}
+
+static int nr_shm_calls_deliver(struct nr_shm *shm, const struct nr_call_ticket *ticket,
+                                struct naru_call *call)
+{
+    const struct nr_call_answer *answer = nr_call_answer_at(&shm->calls, ticket->index);
+    size_t size_bytes = __atomic_load_n(&answer->size_bytes, __ATOMIC_RELAXED);
+
+    if (size_bytes > shm->calls.size_max_bytes) {
+        nr_shm_calls_finish(shm, ticket);
+        return nr_fail(-EBADMSG,
+                       "%s: a reply was damaged in the segment and is dropped; some process "
+                       "writes where it should not",
+                       shm->endpoint.uri);
+    }
+    call->reply_size_bytes = size_bytes;
+    call->server_pid = answer->server_pid;
+    call->error = answer->error;
+    call->deliveries = answer->deliveries;
+    call->flags = call->deliveries > 1 ? NARU_REDELIVERED : 0;
+    if (size_bytes > call->reply_capacity_bytes)
+        return nr_fail(-EMSGSIZE,
+                       "%s: the reply has %zu bytes, and there is room for %zu; it is kept for "
+                       "naru_call_end() with more room",
+                       shm->endpoint.uri, size_bytes, call->reply_capacity_bytes);
+    if (size_bytes)
+        memcpy(call->reply, answer->reply, size_bytes);
+    nr_shm_calls_finish(shm, ticket);
+    if (call->error == 0)
+        return 0;
+    return nr_fail(-EREMOTEIO, "%s: process %d answered with error %d", shm->endpoint.uri,
+                   call->server_pid, call->error);
+}
+
+static int nr_shm_calls_end(struct naru_endpoint *endpoint, struct naru_call *call,
+                            struct nr_deadline *deadline)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_call_ticket ticket = nr_shm_calls_ticket(call->internal);
+
+    nr_party_operate(&shm->party);
+    int result = nr_shm_calls_await(shm, &ticket, deadline);
+    if (result == 0)
+        return nr_shm_calls_deliver(shm, &ticket, call);
+    if (result == -EOWNERDEAD) {
+        nr_shm_calls_finish(shm, &ticket);
+        return nr_fail(-EOWNERDEAD,
+                       "%s: the server that had taken the request has died; it may have acted on "
+                       "it, and the channel's contract is to send it to no other",
+                       endpoint->uri);
+    }
+    return result == -EINVAL
+               ? nr_fail(-EBADMSG, "%s: the call is damaged in the segment", endpoint->uri)
+               : result;
+}
+
+static int nr_shm_calls_cancel(struct naru_endpoint *endpoint, struct naru_call *call,
+                               bool drop_outcome)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_call_ticket ticket = nr_shm_calls_ticket(call->internal);
+
+    nr_party_operate(&shm->party);
+    if (nr_calls_withdraw(&shm->calls, &ticket)) {
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+        return 0;
+    }
+    if (!drop_outcome)
+        return 1;
+    int outcome = nr_calls_look(&shm->calls, &ticket, true);
+    if (outcome == 0 || outcome == -EOWNERDEAD)
+        nr_shm_calls_finish(shm, &ticket);
+    return 0;
+}
+
+/* -- servers --------------------------------------------------------------------------------- */
+
+static int nr_shm_calls_too_many(struct nr_shm *shm)
+{
+    return nr_fail(-ENOBUFS,
+                   "%s: %u requests are held unanswered; answer some, or create the channel with "
+                   "a larger held_max",
+                   shm->endpoint.uri, __atomic_load_n(&shm->held, __ATOMIC_RELAXED));
+}
+
+static int nr_shm_calls_next(struct nr_shm *shm, struct nr_call_ticket *ret,
+                             struct nr_deadline *deadline)
+{
+    struct nr_shm_pause pause = {0};
+
+    for (;;) {
+        int result = nr_calls_take(&shm->calls, ret, &pause.blocker);
+        if (result == 0) {
+            nr_shm_pause_end(shm, &pause);
+            nr_shm_wake(shm, nr_shm_gate_full(shm, false)); /* its slot in the ring is free */
+            return 0;
+        }
+        result = nr_shm_pause(shm, &shm->header->not_empty[0], &pause, result, deadline);
+        if (result < 0)
+            return result;
+    }
+}
+
+/* The request is answered; the client, if it still waits, is woken. False: nobody waits. */
+static bool nr_shm_calls_answer(struct nr_shm *shm, const struct nr_call_ticket *ticket,
+                                const struct nr_reply *reply)
+{
+    struct nr_call_answer *answer = nr_call_answer_at(&shm->calls, ticket->index);
+    uint32_t client;
+
+    answer->size_bytes = (uint32_t)reply->size_bytes;
+    answer->error = reply->error;
+    answer->server_pid = shm->pid;
+    if (reply->size_bytes)
+        memcpy(answer->reply, reply->data, reply->size_bytes);
+    bool is_awaited = nr_calls_answer(&shm->calls, ticket, &client);
+    if (!is_awaited)
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    else if (client < shm->calls.participants_count)
+        nr_shm_wake(shm, &shm->gates[client]);
+    return is_awaited;
+}
+
+static int nr_shm_calls_take(struct naru_endpoint *endpoint, struct naru_message *ret,
+                             struct nr_deadline *deadline)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_call_ticket ticket;
+
+    nr_party_operate(&shm->party);
+    if (__atomic_load_n(&shm->held, __ATOMIC_RELAXED) >= shm->endpoint.options.held_max)
+        return nr_shm_calls_too_many(shm);
+    int result = nr_shm_calls_next(shm, &ticket, deadline);
+    if (result < 0)
+        return result;
+    struct nr_call_entry *entry = nr_call_at(&shm->calls, ticket.index);
+    size_t size_bytes = __atomic_load_n(&entry->size_bytes, __ATOMIC_RELAXED);
+    if (size_bytes > shm->calls.size_max_bytes) {
+        struct nr_reply damaged = {.error = EBADMSG};
+        nr_shm_calls_answer(shm, &ticket, &damaged);
+        return nr_fail(-EBADMSG,
+                       "%s: a request was damaged in the segment and is answered as such; some "
+                       "process writes where it should not",
+                       endpoint->uri);
+    }
+    __atomic_fetch_add(&shm->held, 1, __ATOMIC_RELAXED);
+    *ret = (struct naru_message){
+        .data = entry->request,
+        .size_bytes = size_bytes,
+        .capacity_bytes = size_bytes,
+        .type = entry->type,
+        .sender_pid = entry->client_pid,
+        .deliveries = entry->deliveries,
+        .flags = entry->deliveries > 1 ? NARU_REDELIVERED : 0,
+        .known = NARU_KNOWS_TYPE | NARU_KNOWS_SENDER_PID | NARU_KNOWS_DELIVERIES,
+    };
+    nr_shm_calls_mark(ret->internal, &ticket);
+    return 0;
+}
+
+static int nr_shm_calls_held(struct nr_shm *shm, const struct nr_call_ticket *ticket)
+{
+    if (!nr_calls_holds(&shm->calls, ticket))
+        return nr_fail(-EINVAL, "%s: this request is not held by this endpoint", shm->endpoint.uri);
+    __atomic_fetch_sub(&shm->held, 1, __ATOMIC_RELAXED);
+    return 0;
+}
+
+static int nr_shm_calls_reply(struct naru_endpoint *endpoint, struct naru_message *request,
+                              const struct nr_reply *reply)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_call_ticket ticket = nr_shm_calls_ticket(request->internal);
+
+    nr_party_operate(&shm->party);
+    int result = nr_shm_calls_held(shm, &ticket);
+    if (result < 0)
+        return result;
+    if (nr_shm_calls_answer(shm, &ticket, reply))
+        return 0;
+    return nr_fail(-EPIPE,
+                   "%s: nobody waits for this reply any more: the client gave the call up, "
+                   "or died",
+                   endpoint->uri);
+}
+
+static int nr_shm_calls_requeue(struct naru_endpoint *endpoint, struct naru_message *request)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_call_ticket ticket = nr_shm_calls_ticket(request->internal);
+
+    nr_party_operate(&shm->party);
+    int result = nr_shm_calls_held(shm, &ticket);
+    if (result < 0)
+        return result;
+    nr_calls_return(&shm->calls, &ticket);
+    nr_shm_wake(shm, &shm->header->not_empty[0]);
+    nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    return 0;
+}
+
+/* -- what a channel of calls is not for ------------------------------------------------------ */
+
+static int nr_shm_calls_send(struct naru_endpoint *endpoint, const struct nr_out *out,
+                             struct nr_deadline *deadline)
+{
+    (void)out, (void)deadline;
+    return nr_fail(-EOPNOTSUPP, "%s carries calls; use naru_call()", endpoint->uri);
+}
+
+static int nr_shm_calls_loan(struct naru_endpoint *endpoint, size_t size_bytes,
+                             struct naru_message *ret, struct nr_deadline *deadline)
+{
+    (void)size_bytes, (void)ret, (void)deadline;
+    return nr_fail(-EOPNOTSUPP, "%s carries calls, which are not loaned; use naru_call()",
+                   endpoint->uri);
+}
+
+static int nr_shm_calls_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+                             struct nr_deadline *deadline)
+{
+    (void)in, (void)deadline;
+    return nr_fail(-EOPNOTSUPP,
+                   "%s carries calls: naru_recv() would leave the client without an answer; use "
+                   "naru_take() and naru_reply()",
+                   endpoint->uri);
+}
+
+/* -- the kind -------------------------------------------------------------------------------- */
+
+static int nr_shm_calls_plan(struct nr_shm_header *header, const struct nr_request *request)
+{
+    const struct naru_options *options = &request->options;
+    uint64_t calls = NR_SHM_CALLS_ROOM_BYTES / nr_calls_entry_bytes(header->message_size_max_bytes);
+    const struct nr_refusal refused[] = {
+        {"payload_bytes", options->payload_bytes,
+         "each call has its own room; capacity_messages says how many there may be at once"},
+        {"when_full",
+         header->when_full == NARU_DROP_NEWEST || header->when_full == NARU_OVERWRITE_OLDEST,
+         "a call is not dropped; leave it to block, or to fail"},
+    };
+
+    int result = nr_request_refuse_each(request, refused, nr_count_of(refused));
+    if (result < 0)
+        return result;
+    if (calls < NR_SHM_CALLS_FEWEST)
+        calls = NR_SHM_CALLS_FEWEST;
+    if (calls > NR_SHM_CALLS_DEFAULT)
+        calls = NR_SHM_CALLS_DEFAULT;
+    if (!options->capacity_messages)
+        header->capacity_messages = calls;
+    header->slots_count = nr_shm_layout_power_of_two(2 * header->capacity_messages);
+    header->slot_bytes = 64;
+    header->held_max = options->held_max ? options->held_max : (uint32_t)header->capacity_messages;
+    return 0;
+}
+
+static struct nr_calls nr_shm_calls_sizes(const struct nr_shm_header *header)
+{
+    return (struct nr_calls){
+        .ring = {.slots_count = header->slots_count, .slot_bytes = header->slot_bytes},
+        .count = (uint32_t)header->capacity_messages,
+        .participants_count = header->participants_max,
+        .size_max_bytes = header->message_size_max_bytes,
+        .at_most_once = header->delivery == NARU_AT_MOST_ONCE,
+    };
+}
+
+static uint64_t nr_shm_calls_bytes(const struct nr_shm_header *header)
+{
+    struct nr_calls sizes = nr_shm_calls_sizes(header);
+
+    return header->participants_max * sizeof(struct nr_gate) + nr_calls_bytes(&sizes);
+}
+
+static bool nr_shm_calls_is_sane(const struct nr_shm_header *header)
+{
+    return header->capacity_messages > 0 && header->capacity_messages <= NR_SHM_SLOTS_MOST &&
+           header->slots_count == nr_shm_layout_power_of_two(2 * header->capacity_messages) &&
+           header->slot_bytes == 64 && header->participants_max > 0;
+}
+
+static void nr_shm_calls_view(struct nr_shm *shm, const struct nr_shm_header *plan, void *memory)
+{
+    shm->gates = memory;
+    shm->calls = nr_shm_calls_sizes(plan);
+    nr_calls_attach(&shm->calls, shm->gates + plan->participants_max);
+}
+
+static int nr_shm_calls_join(struct nr_shm *shm)
+{
+    nr_calls_join(&shm->calls, shm->party.me);
+    return 0;
+}
+
+/* Whoever died may have answered without waking the client; or it failed calls that wait. */
+static void nr_shm_calls_repair(struct nr_shm *shm, unsigned dead)
+{
+    nr_calls_repair(&shm->calls, dead);
+    for (uint32_t i = 0; i < shm->calls.participants_count; i++)
+        nr_shm_wake(shm, &shm->gates[i]);
+}
+
+/* What it still holds goes back, and what it asked for is dropped. */
+static void nr_shm_calls_leave(struct nr_shm *shm)
+{
+    nr_shm_calls_repair(shm, shm->party.me);
+}
+
+static void nr_shm_calls_stat(struct nr_shm *shm, struct naru_stat *stat)
+{
+    stat->queued_messages = nr_calls_queued(&shm->calls);
+    stat->known |= NARU_STAT_QUEUED;
+}
+
+const struct nr_shm_kind nr_shm_calls_kind = {
+    .number = NR_SHM_CALLS,
+    .pattern = NARU_CALL,
+    .roles = 1 << NARU_SENDER | 1 << NARU_RECEIVER | 1 << NARU_BOTH,
+    .transport =
+        {
+            NR_SHM_COMMON,
+            .send = nr_shm_calls_send,
+            .recv = nr_shm_calls_recv,
+            .loan = nr_shm_calls_loan,
+            .take = nr_shm_calls_take,
+            .requeue = nr_shm_calls_requeue,
+            .call_begin = nr_shm_calls_begin,
+            .call_end = nr_shm_calls_end,
+            .call_cancel = nr_shm_calls_cancel,
+            .reply = nr_shm_calls_reply,
+        },
+    .plan = nr_shm_calls_plan,
+    .is_sane = nr_shm_calls_is_sane,
+    .bytes = nr_shm_calls_bytes,
+    .view = nr_shm_calls_view,
+    .join = nr_shm_calls_join,
+    .leave = nr_shm_calls_leave,
+    .repair = nr_shm_calls_repair,
+    .may_recv = nr_shm_calls_may_recv,
+    .stat = nr_shm_calls_stat,
+};
