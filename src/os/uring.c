@@ -67,6 +67,7 @@ static int nr_os_uring_map(struct nr_uring *ring, const struct io_uring_params *
         return -errno;
     ring->requests = requests;
     char *base = memory;
+    ring->taken = (uint32_t *)(void *)(base + parameters->sq_off.head);
     ring->sent = (uint32_t *)(void *)(base + parameters->sq_off.tail);
     ring->sent_flags = (uint32_t *)(void *)(base + parameters->sq_off.flags);
     ring->seen = (uint32_t *)(void *)(base + done->head);
@@ -122,12 +123,22 @@ int nr_os_uring_signal(struct nr_uring *ring, int eventfd)
     return result < 0 ? -errno : 0;
 }
 
+/* How many requests the kernel has not taken yet: those that are queued, and what it left when it was short of
+   memory. */
+static uint32_t nr_os_uring_waiting(const struct nr_uring *ring)
+{
+    return __atomic_load_n(ring->sent, __ATOMIC_RELAXED) + ring->queued -
+           __atomic_load_n(ring->taken, __ATOMIC_ACQUIRE);
+}
+
 /* The next free request, cleared; the caller fills it in before anything else is called. */
 static struct io_uring_sqe *nr_os_uring_request(struct nr_uring *ring, int *ret_result)
 {
     *ret_result = 0;
-    if (ring->queued == ring->requests_count)
+    if (nr_os_uring_waiting(ring) == ring->requests_count)
         *ret_result = nr_os_uring_enter(ring, NULL);
+    if (*ret_result == 0 && nr_os_uring_waiting(ring) == ring->requests_count)
+        *ret_result = -EAGAIN;
     if (*ret_result < 0)
         return NULL;
     uint32_t tail = __atomic_load_n(ring->sent, __ATOMIC_RELAXED);
@@ -199,10 +210,9 @@ int nr_os_uring_enter(struct nr_uring *ring, struct nr_deadline *deadline)
         flags |= ring->wait_flags;
     uint32_t tail = __atomic_load_n(ring->sent, __ATOMIC_RELAXED) + ring->queued;
     __atomic_store_n(ring->sent, tail, __ATOMIC_RELEASE); /* [R1] */
-    uint32_t queued = ring->queued;
     ring->queued = 0;
-    long result = syscall(SYS_io_uring_enter, ring->fd, queued, deadline ? 1 : 0, flags, &argument,
-                          sizeof argument);
+    long result = syscall(SYS_io_uring_enter, ring->fd, nr_os_uring_waiting(ring), deadline ? 1 : 0,
+                          flags, &argument, sizeof argument);
     if (result >= 0)
         return 0;
     return errno == ETIME ? -ETIMEDOUT : -errno;

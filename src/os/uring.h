@@ -23,8 +23,9 @@ struct nr_uring {
     uint64_t thread;
     void *memory, *requests;
     size_t memory_bytes, requests_bytes;
-    uint32_t *sent, *sent_flags; /* the submission queue: its tail, and what the kernel says */
-    uint32_t *seen, *done;       /* the completion queue: its head and tail */
+    uint32_t *taken, *sent,
+        *sent_flags;       /* the submission queue: its head, tail, and what the kernel says */
+    uint32_t *seen, *done; /* the completion queue: its head and tail */
     void *completions;
     uint32_t requests_count, completions_mask;
     uint32_t queued; /* and not yet handed over */
