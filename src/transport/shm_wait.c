@@ -46,12 +46,18 @@ void nr_shm_wake_cold(struct nr_shm *shm, struct nr_gate *gate)
         nr_os_futex_wake(nr_gate_address(gate), INT_MAX);
 }
 
+static void nr_shm_wake_sleepers(struct nr_gate *gate)
+{
+    nr_gate_open(gate);
+    nr_os_futex_wake(nr_gate_address(gate), INT_MAX);
+}
+
 /* After a repair: whatever anyone waits for may have come. */
 void nr_shm_wake_all(struct nr_shm *shm)
 {
     for (int i = 0; i < 2; i++) {
-        nr_shm_wake(shm, &shm->header->not_empty[i]);
-        nr_shm_wake(shm, &shm->header->not_full[i]);
+        nr_shm_wake_sleepers(&shm->header->not_empty[i]);
+        nr_shm_wake_sleepers(&shm->header->not_full[i]);
     }
 }
 
