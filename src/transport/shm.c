@@ -23,7 +23,8 @@
 
 static const struct nr_shm_kind *const nr_shm_kinds[] = {
     &nr_shm_slots_kind, &nr_shm_bytes_kind, &nr_shm_pair_kind,
-    &nr_shm_cell_kind,  &nr_shm_calls_kind,
+    &nr_shm_cell_kind,  &nr_shm_topic_kind, &nr_shm_topic_overwriting_kind,
+    &nr_shm_calls_kind,
 };
 
 const struct nr_shm_kind *nr_shm_kind_find(uint32_t number)
