@@ -9,12 +9,20 @@
  *      the repairer clears away the traces of a living process.
  */
 #include "data/participants.h"
+#include <string.h>
 
 /* A free entry's word changes by a claim alone, and then it is not free: more tries than a few are needed only
    where someone writes at random. */
 enum { NR_PARTICIPANT_TRIES = 16 };
 
 #define NR_WORD_STATE(word, state) (((word) & ~((uint64_t)0xff << 32)) | ((uint64_t)(state) << 32))
+
+static uint64_t nr_participants_next(uint64_t word, int32_t pid)
+{
+    uint64_t generation = (word >> 40) + 1;
+
+    return (generation << 40) | ((uint64_t)NR_PARTICIPANT_JOINING << 32) | (uint32_t)pid;
+}
 
 int nr_participants_claim(struct nr_participants *table, int32_t pid, uint64_t *ret_word)
 {
@@ -24,9 +32,7 @@ int nr_participants_claim(struct nr_participants *table, int32_t pid, uint64_t *
         for (int tries = 0;
              nr_participant_state(word) == NR_PARTICIPANT_FREE && tries < NR_PARTICIPANT_TRIES;
              tries++) {
-            uint64_t generation = (word >> 40) + 1;
-            uint64_t claimed =
-                (generation << 40) | ((uint64_t)NR_PARTICIPANT_JOINING << 32) | (uint32_t)pid;
+            uint64_t claimed = nr_participants_next(word, pid);
             if (atomic_compare_exchange_strong_explicit(
                     &entry->state, &word, claimed, memory_order_seq_cst, memory_order_acquire)) {
                 *ret_word = claimed;
@@ -46,14 +52,24 @@ bool nr_participants_joined(struct nr_participants *table, unsigned index, uint6
     atomic_store_explicit(&entry->identity, identity, memory_order_relaxed);
     atomic_store_explicit(&entry->role, role, memory_order_relaxed);
     atomic_store_explicit(&entry->hazard, 0, memory_order_relaxed);
-    atomic_store_explicit(&entry->held, 0, memory_order_relaxed);
-    atomic_store_explicit(&entry->messages, 0, memory_order_relaxed);
-    atomic_store_explicit(&entry->bytes, 0, memory_order_relaxed);
+    memset(&entry->tally, 0, sizeof entry->tally);
     if (!atomic_compare_exchange_strong_explicit(&entry->state, word, alive, memory_order_release,
                                                  memory_order_relaxed)) /* [R1] */
         return false;
     *word = alive;
     return true;
+}
+
+bool nr_participants_adopt(struct nr_participants *table, unsigned index, uint64_t word,
+                           int32_t pid, uint64_t *ret_word)
+{
+    unsigned state = nr_participant_state(word);
+
+    if (state != NR_PARTICIPANT_JOINING && state != NR_PARTICIPANT_ALIVE)
+        return false;
+    *ret_word = nr_participants_next(word, pid);
+    return atomic_compare_exchange_strong_explicit(&table->entries[index].state, &word, *ret_word,
+                                                   memory_order_seq_cst, memory_order_relaxed);
 }
 
 bool nr_participants_mark_dead(struct nr_participants *table, unsigned index, uint64_t word)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/process.h"
 #include "os/lock.h"
+#include "os/random.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -64,6 +65,17 @@ uint64_t nr_os_process_token_new(void)
             token = next;
     }
     return token;
+}
+
+uint64_t nr_os_process_image(void)
+{
+    static uint64_t image;
+    uint64_t none = 0;
+
+    if (!__atomic_load_n(&image, __ATOMIC_RELAXED))
+        __atomic_compare_exchange_n(&image, &none, nr_os_random(), false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED);
+    return __atomic_load_n(&image, __ATOMIC_RELAXED);
 }
 
 int nr_os_pidfd_open(pid_t pid)

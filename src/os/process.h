@@ -27,6 +27,10 @@ static inline bool nr_os_process_is(uint64_t token)
     return token && nr_os_process_page && *nr_os_process_page == token;
 }
 
+/* A random number that tells this program from the one that the process was before an exec, and will be after the
+   next. A forked child has its parent's. */
+uint64_t nr_os_process_image(void);
+
 /* True for what an older kernel, valgrind or a sandbox (seccomp) says to a call that it does not know. */
 static inline bool nr_os_is_refused(int error)
 {

@@ -27,6 +27,16 @@ int nr_os_thread_start(struct nr_thread *thread, const char *name, void *(*run)(
     return 0;
 }
 
+uint64_t nr_os_thread_token(void)
+{
+    static uint64_t latest;
+    static _Thread_local uint64_t token;
+
+    if (!token)
+        token = __atomic_add_fetch(&latest, 1, __ATOMIC_RELAXED);
+    return token;
+}
+
 void nr_os_thread_join(struct nr_thread *thread)
 {
     if (thread->is_running)

@@ -22,6 +22,9 @@ int nr_os_thread_start(struct nr_thread *thread, const char *name, void *(*run)(
 void nr_os_thread_join(struct nr_thread *thread);   /* waits for its end */
 void nr_os_thread_cancel(struct nr_thread *thread); /* see above; then join */
 
+/* A number that no other thread of this process has or had. A forked child's thread has its parent's. */
+uint64_t nr_os_thread_token(void);
+
 /*
  * Of the calling helper thread. The first call, with false, is the first thing that it does. No function
  * that is on the stack between the two calls has a variable whose address is taken: the address sanitizer

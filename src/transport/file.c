@@ -176,6 +176,7 @@ static int nr_file_join(struct nr_file *file, enum naru_role role)
         .table = {.entries = (void *)((char *)journal->memory + NR_JOURNAL_PARTICIPANTS_OFFSET),
                   .count = journal->header.participants_max},
         .death_word = &journal->control->death_word,
+        .changes = &journal->control->changes,
         .repair = nr_file_repair,
         .context = file,
     };

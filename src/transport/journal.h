@@ -52,7 +52,7 @@
 #include "transport/endpoint.h"
 
 enum {
-    NR_JOURNAL_LAYOUT = 1,
+    NR_JOURNAL_LAYOUT = 2,
     NR_JOURNAL_PAGE_BYTES = 4096,
     NR_JOURNAL_PARTICIPANTS_OFFSET = 2 * NR_JOURNAL_PAGE_BYTES,
     NR_JOURNAL_ALIGN_BYTES = 8,
@@ -118,6 +118,7 @@ struct nr_journal_control {
     uint32_t watchers;              /* 1: someone waits with a descriptor */
     uint32_t death_word;            /* always 0 */
     uint32_t receiver;              /* at least once: index of the one receiver + 1 */
+    uint32_t changes;               /* of the participants; see party.h */
     _Alignas(64) uint64_t touched;  /* written by pwrite for inotify's sake; means nothing */
 };
 _Static_assert(sizeof(struct nr_journal_header) <= NR_JOURNAL_PAGE_BYTES, "one page");

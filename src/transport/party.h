@@ -15,11 +15,14 @@
 #include "data/participants.h"
 #include "os/futex.h"
 #include "os/lock.h"
+#include "os/mapping.h"
 #include <naru/endpoint.h>
 
 struct nr_party {
     struct nr_participants table;
     uint32_t *death_word;           /* always 0 */
+    uint32_t *changes;              /* shared: counts who joins, and who is found dead */
+    uint32_t swept;                 /* `changes` as of the last sweep */
     unsigned me;                    /* my index */
     uint64_t my_word;               /* what my entry's state is */
     struct nr_lock lock;            /* of the watches */
@@ -32,9 +35,9 @@ struct nr_party {
     void *context;
 };
 
-/* The caller has set table, death_word, repair and context. -EBUSY: all entries are taken (the text names
-   the limit); -ENOMEM. Entries of this very process that no endpoint of it knows (left by a program that
-   was replaced by exec) are not touched unless their process is dead. */
+/* The caller has set table, death_word, changes, repair and context, and wakes all afterwards. -EBUSY: all entries
+   are taken by the living (the text names the limit); -ENOMEM. What this very process left when it was another
+   program, before an exec, is repaired. */
 int nr_party_join(struct nr_party *party, enum naru_role role);
 
 /* For one that can only read the table: it has no entry, and no one knows of it. -ENOMEM. */
@@ -52,6 +55,17 @@ static inline void nr_party_operate(struct nr_party *party)
     nr_os_futex_arm(party->death_word);
 }
 
+/* What watches over a table needs: see vigil.h. changes; the state of another process' entry that is ALIVE or
+   JOINING, otherwise 0; a pidfd of it that is the caller's (-ESRCH: dead; -ENOSYS, -EMFILE: can't be had);
+   and to say that this pidfd told of its death. */
+static inline uint32_t nr_party_changes(const struct nr_party *party)
+{
+    return __atomic_load_n(party->changes, __ATOMIC_SEQ_CST);
+}
+uint64_t nr_party_other(const struct nr_party *party, unsigned index);
+int nr_party_pidfd(const struct nr_party *party, unsigned index, uint64_t word);
+void nr_party_died(struct nr_party *party, unsigned index, uint64_t word);
+
 /* Asks the kernel. False for an entry that is free, alive, or can't be examined. Marks it DEAD. */
 bool nr_party_is_dead(struct nr_party *party, unsigned index);
 
@@ -59,11 +73,19 @@ bool nr_party_is_dead(struct nr_party *party, unsigned index);
 bool nr_party_is_gone(struct nr_party *party, unsigned index);
 
 /*
- * Completes unfinished repairs; with `ask_kernel` also looks for new deaths (a system call for each other
- * participant). Call it without before each sleep, and with after a wake-up that brought nothing, and when
- * someone is in the way. Returns how many were repaired.
+ * Completes unfinished repairs, if there were changes since the last time; with `ask_kernel` also looks for new
+ * deaths (a few system calls for each other participant). Call it without before each sleep, and with when
+ * someone is in the way. Returns how many were repaired. A repairer that dies before it counts its changes is
+ * itself a death that someone notices, and then all is looked through.
  */
 unsigned nr_party_sweep(struct nr_party *party, bool ask_kernel);
+
+/*
+ * Looks for those that live and no longer map this memory: they became other programs without closing. One that can't
+ * be examined counts as attached. Reads a file of /proc for each. Returns how many were found and repaired.
+ */
+unsigned nr_party_examine(struct nr_party *party, const struct nr_mapping *memory);
+bool nr_party_has_left(struct nr_party *party, unsigned index, const struct nr_mapping *memory);
 
 /* Participants that are attached in that role (as a bit mask; 0: any), without the caller. */
 unsigned nr_party_count(struct nr_party *party, unsigned role);

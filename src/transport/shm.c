@@ -67,6 +67,7 @@ static void nr_shm_view(struct nr_shm *shm, const struct nr_shm_header *plan)
     shm->party.table.entries = (void *)((char *)header + nr_shm_layout_participants());
     shm->party.table.count = plan->participants_max;
     shm->party.death_word = &header->death_word;
+    shm->party.changes = &header->changes;
     shm->party.repair = nr_shm_repair;
     shm->party.context = shm;
     options->pattern = shm->kind->pattern;
@@ -90,6 +91,8 @@ static int nr_shm_join(struct nr_shm *shm)
                                    : nr_party_join(&shm->party, shm->endpoint.role);
     if (result < 0)
         return result;
+    if (!shm->is_read_only)
+        nr_shm_wake_all(shm); /* so that those who sleep watch us as well */
     return shm->kind->join ? shm->kind->join(shm) : 0;
 }
 
@@ -116,6 +119,7 @@ static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
     *ret = nr_shm_of(endpoint);
     (*ret)->pid = nr_os_pid();
     (*ret)->is_read_only = request->options.read_only && request->role == NARU_RECEIVER;
+    (*ret)->sleepers.lock = (struct nr_lock)NR_LOCK_INIT;
     (*ret)->spin_limit = nr_os_cpus() > 1 ? NR_SHM_SPIN_FIRST : -1;
     return 0;
 }
@@ -127,6 +131,7 @@ void nr_shm_release(struct naru_endpoint *endpoint)
     if (shm->has_watcher)
         nr_watcher_deinit(&shm->watcher);
     shm->has_watcher = false;
+    nr_shm_sleepers_end(shm);
     nr_party_release(&shm->party);
     if (shm->header) /* so that the kernel never looks at a word that is not there any more */
         nr_os_futex_disarm(&shm->header->death_word);
@@ -360,6 +365,7 @@ int nr_shm_adopt(struct naru_endpoint *endpoint)
     if (shm->has_watcher)
         nr_watcher_deinit(&shm->watcher); /* the parent's; here there is no such thread */
     shm->has_watcher = false;
+    nr_shm_sleepers_end(shm); /* likewise */
     shm->pid = nr_os_pid();
     shm->has_barrier = shm->lacks_barrier = false;
     nr_os_futex_arm(&shm->header->death_word);

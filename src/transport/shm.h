@@ -6,6 +6,7 @@
  * shm.c        segments: made, attached, left; what each kind has in common
  * shm_layout.c where things stand in a segment, and whether a header is to be believed
  * shm_wait.c   how one waits on a segment, and is woken
+ * shm_sleep.c  how one sleeps in it, and notices deaths; naru_fd()
  * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
  * shm_bytes.c  one to one, and pairs: packed records (data/byte_ring.h)
  * shm_cell.c   the newest value (data/cell.h)
@@ -26,10 +27,11 @@
 #include "data/topic.h"
 #include "transport/endpoint.h"
 #include "transport/party.h"
+#include "transport/vigil.h"
 #include "transport/watcher.h"
 
 enum {
-    NR_SHM_LAYOUT = 1,
+    NR_SHM_LAYOUT = 2,
     NR_SHM_SLOTS = 1, /* the kinds' numbers in the header */
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,
@@ -59,10 +61,22 @@ struct nr_shm_header {
     uint64_t capacity_messages;
     uint32_t closed[2];                       /* pair: that end has said goodbye */
     _Alignas(64) uint32_t death_word;         /* always 0; see os/futex.h */
+    uint32_t changes;                         /* of the participants; see party.h */
     struct nr_gate not_empty[2], not_full[2]; /* by direction; [0] where there is only one */
 };
 
 struct nr_shm_kind;
+
+/* Of one endpoint: who sleeps, and whether some death has to be looked into. */
+struct nr_shm_sleepers {
+    struct nr_lock lock;
+    struct nr_vigil *vigils; /* one for each thread that sleeps here; the lock is for the list */
+    bool no_vigils;
+    unsigned sleeps;           /* without a vigil */
+    int64_t examine_at_ns;     /* when to look for who has left by exec; 0: no reason to */
+    int64_t examine_after_ns;  /* how long after the next omen */
+    struct nr_mapping mapping; /* of the segment; empty: not needed yet */
+};
 
 struct nr_shm {
     struct naru_endpoint endpoint;
@@ -89,7 +103,10 @@ struct nr_shm {
     unsigned spin_wins; /* in a row */
     int spin_limit;     /* how long it pays to look again before sleeping */
     unsigned spin_rests;
-    unsigned looks; /* pair: in vain */
+    unsigned looks;       /* pair: in vain */
+    bool peer_is_gone;    /* pair: it died, or became another program */
+    bool peer_is_watched; /* pair: the next sleep tells of its death */
+    struct nr_shm_sleepers sleepers;
     int32_t pid;
     bool has_watcher;
     struct nr_watcher watcher;
@@ -158,6 +175,22 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
 
 /* It could be done after all: if spinning did it, spinning pays. */
 void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause);
+
+/* -- shm_sleep.c -- */
+
+/* Sleeps until the gate opens, someone dies, the endpoint is interrupted (-EINTR), or the time is over
+   (-ETIMEDOUT). 0: look again; maybe for nothing. What the dead left is repaired. */
+int nr_shm_sleep(struct nr_shm *shm, const struct nr_gate *gate, struct nr_shm_pause *pause,
+                 struct nr_deadline *deadline);
+
+/* Participant `blocker` is in the way: true if it is dead, or has left, and all it left is repaired. */
+bool nr_shm_unblock(struct nr_shm *shm, uint32_t blocker);
+
+/* Is the other process of a pair dead? Asks the kernel, unless the caller is about to sleep and that would tell. */
+bool nr_shm_peer_is_gone(struct nr_shm *shm, bool is_about_to_sleep);
+
+/* The private part: at release, in any process. */
+void nr_shm_sleepers_end(struct nr_shm *shm);
 
 extern const struct nr_watcher_work nr_shm_watch;
 

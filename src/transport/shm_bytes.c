@@ -44,8 +44,10 @@ static int nr_shm_bytes_peer(struct nr_shm *shm, const struct nr_shm_pause *paus
         return 0;
     if (__atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE))
         return nr_shm_bytes_closed(shm);
-    bool ask = pause->is_prepared || ++shm->looks % NR_SHM_BYTES_ASK_EVERY == 0;
-    return ask && nr_endpoint_peer_is_dead(&shm->endpoint) ? nr_shm_bytes_died(shm) : 0;
+    bool is_gone = pause->is_prepared ? nr_shm_peer_is_gone(shm, true)
+                                      : ++shm->looks % NR_SHM_BYTES_ASK_EVERY == 0 &&
+                                            nr_shm_peer_is_gone(shm, false);
+    return is_gone ? nr_shm_bytes_died(shm) : 0;
 }
 
 /* The ring is empty: is there an end to tell? With `tell` it counts as told. */

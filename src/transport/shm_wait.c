@@ -3,12 +3,7 @@
  * shm_wait -- to wait on a segment: look again for a while, then sleep
  *
  * What       First spin, for as long as that has been worth it lately, and never with one processor. On a core
- *            that both share it never is, and soon is not tried any more. Then sleep on the gate's word, the
- *            segment's death word and the interrupt.
- * Death      Whoever dies in a thread that used the segment wakes one sleeper by the death word. The kernel does
- *            that a little before the pidfd tells of the death, so the woken one looks again after 50 us, 100
- *            us, ... Besides, every sleep ends after a while to look (5 ms, doubling to 1 s): that may wake,
- *            it never decides: only the kernel's word about a pidfd does.
+ *            that both share it never is, and soon is not tried any more. Then sleep (shm_sleep.c).
  */
 #include "os/barrier.h"
 #include "os/process.h"
@@ -24,11 +19,6 @@ enum {
     NR_SHM_SPIN_WINS = 100, /* in a row, before a gate is made hot: to cool it costs microseconds */
     NR_SHM_SPIN_REST = 256, /* so that looking does not show in the 99th percentile */
 };
-#define NR_SHM_RECHECK_FIRST_NS  ((int64_t)5000000)
-#define NR_SHM_RECHECK_DEATH_NS  ((int64_t)50000)
-#define NR_SHM_RECHECK_UNSURE_NS ((int64_t)1000000)
-#define NR_SHM_RECHECK_MOST_NS   ((int64_t)1000000000)
-#define NR_SHM_RECHECK_PAIR_NS   ((int64_t)100000000) /* a pair's pidfd is cheap to ask */
 
 struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
 {
@@ -115,14 +105,6 @@ static int nr_shm_in_the_way(struct nr_shm *shm, uint32_t blocker)
                    shm->endpoint.uri, nr_party_pid(&shm->party, blocker));
 }
 
-/* Looks for deaths. 1: something was repaired, try again. 0: nothing. */
-static int nr_shm_look(struct nr_shm *shm)
-{
-    if (nr_shm_is_pair(shm))
-        return 0; /* its caller asks the peer's pidfd */
-    return nr_party_sweep(&shm->party, true) > 0;
-}
-
 static int nr_shm_try_once(struct nr_shm *shm, struct nr_shm_pause *pause, int result)
 {
     if (result != -EBUSY)
@@ -131,55 +113,9 @@ static int nr_shm_try_once(struct nr_shm *shm, struct nr_shm_pause *pause, int r
         nr_shm_relax();
         return 0;
     }
-    if (nr_party_is_dead(&shm->party, pause->blocker) && nr_shm_look(shm))
+    if (nr_shm_unblock(shm, pause->blocker))
         return 0;
     return nr_shm_in_the_way(shm, pause->blocker);
-}
-
-static int64_t nr_shm_recheck(const struct nr_shm *shm, struct nr_shm_pause *pause)
-{
-    int64_t most = nr_shm_is_pair(shm) ? NR_SHM_RECHECK_PAIR_NS : NR_SHM_RECHECK_MOST_NS;
-    int64_t now = pause->recheck_ns ? pause->recheck_ns : NR_SHM_RECHECK_FIRST_NS;
-
-    pause->recheck_ns = now * 2 < most ? now * 2 : most;
-    return now;
-}
-
-/* A rest lasts until it is time to look for deaths, also when it is slept in slices (os/futex.h). */
-static void nr_shm_rest(struct nr_shm *shm, struct nr_shm_pause *pause)
-{
-    if (nr_deadline_is_now(&pause->ask))
-        pause->ask = nr_deadline_in(nr_shm_recheck(shm, pause));
-}
-
-static int nr_shm_sleep(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause,
-                        struct nr_deadline *deadline)
-{
-    struct nr_os_futex_word words[3] = {
-        {nr_gate_address(gate), pause->word},
-        {&shm->header->death_word, 0},
-        {(const uint32_t *)&shm->endpoint.interrupt.raised, 0},
-    };
-    int64_t left_ns = nr_deadline_left_ns(deadline);
-
-    if (left_ns == 0)
-        return -ETIMEDOUT;
-    if (pause->is_unsure)
-        pause->ask = nr_deadline_in(NR_SHM_RECHECK_UNSURE_NS);
-    else
-        nr_shm_rest(shm, pause);
-    bool is_last = nr_deadline_left_ns(&pause->ask) >= left_ns;
-    int result = nr_os_futex_wait(words, 3, is_last ? deadline : &pause->ask);
-    if (result != -EAGAIN)
-        pause->ask = nr_deadline_in(0);
-    int interrupted = nr_endpoint_interrupted(&shm->endpoint);
-    if (interrupted < 0)
-        return interrupted;
-    if (result == 2) /* somebody died, perhaps: the pidfd tells in a moment */
-        pause->recheck_ns = NR_SHM_RECHECK_DEATH_NS;
-    if (result == 2 || result == -ETIMEDOUT)
-        nr_shm_look(shm);
-    return 0;
 }
 
 int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause, int result,
@@ -236,48 +172,3 @@ void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause)
     limit = limit < NR_SHM_SPIN_FIRST ? NR_SHM_SPIN_FIRST : limit * 2;
     nr_shm_spin_set(shm, limit < NR_SHM_SPIN_MOST ? limit : NR_SHM_SPIN_MOST);
 }
-
-/* -- the watcher: naru_fd() ------------------------------------------------------------------- */
-
-static int nr_shm_watch_wait(void *context)
-{
-    struct nr_shm *shm = context;
-    struct nr_gate *gate = nr_shm_gate_empty(shm, true);
-    struct nr_shm_pause pause = {0};
-
-    if (shm->is_read_only)
-        return nr_shm_reader_watch(shm);
-    for (;;) {
-        bool is_sure;
-        struct nr_os_futex_word words[3] = {
-            {nr_gate_address(gate), nr_gate_prepare(gate, nr_os_barrier, &is_sure)},
-            {&shm->header->death_word, 0},
-            {&shm->watcher_stops, 0},
-        };
-        if (shm->kind->may_recv(shm))
-            return 0;
-        if (__atomic_load_n(&shm->watcher_stops, __ATOMIC_ACQUIRE))
-            return 0;
-        if (is_sure)
-            nr_shm_rest(shm, &pause);
-        else
-            pause.ask = nr_deadline_in(NR_SHM_RECHECK_UNSURE_NS);
-        int result = nr_os_futex_wait(words, 3, &pause.ask);
-        if (result != -EAGAIN)
-            pause.ask = nr_deadline_in(0);
-        if (result == 2)
-            pause.recheck_ns = NR_SHM_RECHECK_DEATH_NS;
-        if ((result == 2 || result == -ETIMEDOUT) && nr_shm_look(shm))
-            return 0;
-    }
-}
-
-static void nr_shm_watch_wake(void *context)
-{
-    struct nr_shm *shm = context;
-
-    __atomic_store_n(&shm->watcher_stops, 1, __ATOMIC_RELEASE);
-    nr_os_futex_wake(&shm->watcher_stops, INT_MAX);
-}
-
-const struct nr_watcher_work nr_shm_watch = {.wait = nr_shm_watch_wait, .wake = nr_shm_watch_wake};

@@ -69,7 +69,7 @@ static void test_expect(struct naru_endpoint *receiver, const char *text, int64_
 
 static void test_not_a_journal(void **state)
 {
-    static const unsigned char page[20000] = {'N', 'a', 'r', 'u', 'J', 'r', 'n', 'l', 2};
+    static const unsigned char page[20000] = {'N', 'a', 'r', 'u', 'J', 'r', 'n', 'l', 9};
     struct naru_endpoint *endpoint = NULL;
     struct stat status;
 
@@ -83,7 +83,7 @@ static void test_not_a_journal(void **state)
     }
     place_write(test_file, page, sizeof page);
     assert_int_equal(naru_open(&endpoint, test_uri, NARU_BOTH, NULL), -EPROTO);
-    assert_text_has("layout 2");
+    assert_text_has("layout 9");
     assert_int_equal(unlink(test_file), 0);
     assert_int_equal(mkdir(test_file, 0700), 0);
     assert_int_equal(naru_open(&endpoint, test_uri, NARU_BOTH, NULL), -EBADMSG);
@@ -255,7 +255,7 @@ static void test_full_disk(void **state)
 
 static void test_with_limit(void *context)
 {
-    struct rlimit limit = {20000, 20000};
+    struct rlimit limit = {24096, 24096};
     struct naru_endpoint *both = NULL;
     static char data[5000];
     int sent = 0, result;
