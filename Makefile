@@ -6,7 +6,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := all
-.PHONY: all setup demo test test-deep sanitize sanitize-address sanitize-thread valgrind bench install clean help
+# What it builds is up to ninja.
+.PHONY: build-compare
+.PHONY: all setup demo test test-deep sanitize sanitize-address sanitize-thread valgrind bench compare figures install clean help
 
 all: ## build everything into ./build
 	@command -v meson >/dev/null && command -v ninja >/dev/null || \
@@ -55,6 +57,23 @@ bench: setup ## build and run the benchmarks, one after another
 	@echo "make: running the benchmarks"
 	@meson test -C $(BUILD) --benchmark --verbose
 
+# Apart from the build directory of the tests, which know nothing of other libraries.
+build-compare:
+	@scripts/setup --with-peers
+	@test -f build-compare/build.ninja || meson setup build-compare -Dpeers=enabled -Dtests=false -Dexamples=false -Dmanual=disabled
+	@echo "make: building in build-compare"
+	@ninja -C build-compare
+
+compare: setup ## naru bench beside ZeroMQ, nng, iceoryx, libqb, Concurrency Kit and Boost, which it installs
+	@$(MAKE) --no-print-directory build-compare
+	@echo "make: running the comparison"
+	@scripts/compare build-compare
+
+figures: setup ## the table of goals for shared memory: measured, wanted, met or not
+	@$(MAKE) --no-print-directory build-compare
+	@echo "make: measuring"
+	@scripts/compare build-compare --figures
+
 install: all ## install under PREFIX (/usr/local), below DESTDIR
 	@echo "make: installing under $(DESTDIR)$(PREFIX)"
 	@meson configure $(BUILD) -Dprefix='$(PREFIX)'
@@ -62,8 +81,8 @@ install: all ## install under PREFIX (/usr/local), below DESTDIR
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 clean: ## remove the build directories
-	@echo "make: removing $(BUILD), build-asan and build-tsan"
-	@rm -rf $(BUILD) build-asan build-tsan
+	@echo "make: removing $(BUILD), build-asan, build-tsan and build-compare"
+	@rm -rf $(BUILD) build-asan build-tsan build-compare
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20

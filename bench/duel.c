@@ -58,8 +58,7 @@ struct bench_look {
     double messages, cpu_ns, switches;
 };
 
-/* Of another process: all that were voluntary, and all that were not. */
-static double bench_duel_switches(pid_t pid)
+double bench_duel_switches(pid_t pid)
 {
     char path[64], line[128];
     double all = 0, count;
@@ -137,7 +136,7 @@ static bool bench_duel_wait_for_all(const struct bench_link *link, pid_t server,
         bench_nap(BENCH_NAP_NS);
     }
     if (link->contestant->opened)
-        link->contestant->opened(link->contestant);
+        link->contestant->opened(link);
     return true;
 }
 
@@ -211,7 +210,7 @@ static pid_t bench_duel_start(struct bench_link *link)
             bench_duel_serve_alone(link, above);
         else
             bench_duel_serve(link, above);
-        _exit(0);
+        exit(0); /* not _exit(): a peer's library may have to tidy up */
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     return server;

@@ -67,7 +67,7 @@ struct bench_task {
 
 /* What all processes of a run see; made before the fork. */
 struct bench_worker {
-    _Alignas(64) uint64_t messages;
+    __attribute__((aligned(64))) uint64_t messages;
     pid_t pid;
 };
 
@@ -121,8 +121,7 @@ struct bench_contestant {
     void (*leave)(struct bench_link *link); /* in each process; may be NULL */
     void (*remove)(
         struct bench_link *link); /* in the server, after the others have left; may be NULL */
-    void (*opened)(const struct bench_contestant
-                       *contestant); /* in the caller: all have joined; may be NULL */
+    void (*opened)(const struct bench_link *link); /* in the caller: all have joined; may be NULL */
 };
 
 struct bench_result {
@@ -139,10 +138,14 @@ int bench_duel_run(const struct bench_contestant *contestant, const struct bench
 extern bool (*bench_duel_is_stopped)(void);
 
 /* Ends this process of a run, and tells why. */
-_Noreturn void bench_die(struct bench_link *link, const char *what); /* errno */
-_Noreturn void bench_die_text(struct bench_link *link, const char *what, const char *text);
+void bench_die(struct bench_link *link, const char *what) __attribute__((noreturn)); /* errno */
+void bench_die_text(struct bench_link *link, const char *what, const char *text)
+    __attribute__((noreturn));
 
 int64_t bench_now_ns(void);
+
+/* The context switches of a process so far: all that were voluntary, and all that were not. */
+double bench_duel_switches(pid_t pid);
 
 /* The k-th of n, in place. */
 double bench_rank(double *values, size_t count, double rank);

@@ -331,7 +331,7 @@ static void bench_duel_child(struct bench_link *link, bool is_idle, pid_t above)
         bench_duel_meet(&link->shared->done_count, bench_duel_workers(link->task));
     }
     bench_duel_leave(link);
-    _exit(0);
+    exit(0);
 }
 
 static pid_t bench_duel_fork(struct bench_link *link, enum bench_side side, unsigned index,
@@ -380,6 +380,29 @@ static void bench_duel_check(struct bench_link *link)
     bench_die_text(link, link->contestant->name, text);
 }
 
+static struct bench_shared *bench_duel_shared; /* the server's, for its handler */
+
+/* Who crashes can't tell, and the others would wait for it. */
+static void bench_duel_child_changed(int number, siginfo_t *information, void *context)
+{
+    (void)number;
+    (void)context;
+    if (information->si_code == CLD_EXITED && information->si_status == 0)
+        return;
+    if (!bench_duel_shared->error[0])
+        strcpy(bench_duel_shared->error, "a process of the run crashed or was killed");
+    _exit(1);
+}
+
+static void bench_duel_watch_children(struct bench_link *link)
+{
+    struct sigaction action = {.sa_sigaction = bench_duel_child_changed,
+                               .sa_flags = SA_SIGINFO | SA_RESTART};
+
+    bench_duel_shared = link->shared;
+    sigaction(SIGCHLD, &action, NULL);
+}
+
 /* The server, and the process above all others of the run. */
 void bench_duel_serve(struct bench_link *link, pid_t above)
 {
@@ -392,6 +415,7 @@ void bench_duel_serve(struct bench_link *link, pid_t above)
         link->contestant->prepare(link);
     if (pipe(link->idle_fd) < 0)
         bench_die(link, "pipe");
+    bench_duel_watch_children(link);
     for (unsigned i = 0; i < clients; i++) {
         pid_t pid = bench_duel_fork(link, BENCH_CLIENT, i, false);
         if (i == 0)

@@ -2,6 +2,7 @@
 #include "ours.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <naru/call.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,7 +87,7 @@ static void bench_ours_recv_epoll(struct bench_link *link, void *room)
 static void bench_ours_recv_all(struct bench_link *link, void *room)
 {
     bench_ours_recv_from(link, link->in, room);
-    for (unsigned i = 1; i < link->task->receivers; i++)
+    for (unsigned i = 1; link->more_in && i < link->task->receivers; i++)
         bench_ours_recv_from(link, link->more_in[i - 1], room);
 }
 
@@ -164,6 +165,59 @@ static unsigned bench_ours_batch_recv_run(struct bench_link *link, void *room, u
     return (unsigned)result - ends;
 }
 
+/* -- calls: the reply is as long as the request -------------------------------------------------------- */
+
+static void bench_ours_send_call(struct bench_link *link, const void *data)
+{
+    struct naru_call call = {
+        .size_bytes = sizeof call,
+        .request = data,
+        .request_size_bytes = link->size_bytes,
+        .reply = (void *)(uintptr_t)data,
+        .reply_capacity_bytes = link->size_bytes,
+    };
+
+    if (naru_call(link->out, &call, link->timeout_ns) < 0)
+        bench_ours_die(link, "naru_call");
+    if (call.reply_size_bytes != link->size_bytes)
+        bench_die_text(link, "naru_call", "a reply of another size came");
+}
+
+static void bench_ours_take_request(struct bench_link *link, void *room)
+{
+    int result = naru_take(link->in, link->messages, link->timeout_ns);
+
+    bench_ours_check(link, result, link->messages->size_bytes);
+    memcpy(room, link->messages->data, link->size_bytes);
+}
+
+static void bench_ours_reply(struct bench_link *link, const void *data)
+{
+    if (naru_reply(link->in, link->messages, data, link->size_bytes) < 0)
+        bench_ours_die(link, "naru_reply");
+}
+
+/* Of a latency: the client has the reply with the request, the server replies when it is told to. */
+static void bench_ours_send_latency_call(struct bench_link *link, const void *data)
+{
+    if (link->side == BENCH_CLIENT)
+        bench_ours_send_call(link, data);
+    else
+        bench_ours_reply(link, data);
+}
+
+static void bench_ours_recv_latency_call(struct bench_link *link, void *room)
+{
+    if (link->side == BENCH_SERVER)
+        bench_ours_take_request(link, room);
+}
+
+static void bench_ours_recv_call(struct bench_link *link, void *room)
+{
+    bench_ours_take_request(link, room);
+    bench_ours_reply(link, room);
+}
+
 /* -- opening ------------------------------------------------------------------------------------------- */
 
 static void bench_ours_open(struct bench_link *link, struct naru_endpoint **ret, const char *uri,
@@ -199,12 +253,10 @@ static void bench_ours_equip(struct bench_link *link)
     link->timeout_ns = link->send_timeout_ns = bench_ours_timeout(link);
     if (strcmp(bench_ours_of(link)->scheme, "tcp") == 0)
         link->send_timeout_ns = NARU_FOREVER; /* an acknowledgement takes its time */
-    if (batch > 1) {
-        link->messages = calloc(batch, sizeof *link->messages);
-        link->own = calloc(batch, link->size_bytes);
-        if (!link->messages || !link->own)
-            bench_die(link, "memory");
-    }
+    link->messages = calloc(batch, sizeof *link->messages);
+    link->own = calloc(batch, link->size_bytes);
+    if (!link->messages || !link->own)
+        bench_die(link, "memory");
     if (link->task->wait != BENCH_EPOLL || !link->in)
         return;
     int fd = naru_fd(link->in);
@@ -229,6 +281,16 @@ static void bench_ours_join_named(struct bench_link *link)
         bench_ours_open(link, &link->more_in[i - 1], ours->uris[0], NARU_RECEIVER, 0);
     if (!serves || !link->one_way)
         bench_ours_open(link, &link->out, ours->uris[serves], NARU_SENDER, 0);
+    bench_ours_equip(link);
+}
+
+/* One channel carries both ways. */
+static void bench_ours_join_call(struct bench_link *link)
+{
+    bool serves = link->side == BENCH_SERVER;
+
+    bench_ours_open(link, serves ? &link->in : &link->out, bench_ours_of(link)->uris[0],
+                    serves ? NARU_RECEIVER : NARU_SENDER, 0);
     bench_ours_equip(link);
 }
 
@@ -335,9 +397,9 @@ static void bench_ours_leave(struct bench_link *link)
 
 /* -- the contestant --------------------------------------------------------------------------------------- */
 
-static void bench_ours_opened(const struct bench_contestant *contestant)
+static void bench_ours_opened(const struct bench_link *link)
 {
-    struct bench_ours *ours = (struct bench_ours *)(uintptr_t)contestant;
+    struct bench_ours *ours = (struct bench_ours *)(uintptr_t)bench_ours_of(link);
 
     nr_scratch_unlink(&ours->scratch);
 }
@@ -377,6 +439,12 @@ const char *bench_ours_obstacle(const struct bench_ours *ours, const struct benc
         return "one side listens, so one side is one process";
     if (task->batch > 1 && task->receivers > 1)
         return "batches are measured with one receiver";
+    if (ours->pattern == NARU_CELL && task->senders > 1)
+        return "a cell has one writer";
+    if (ours->pattern != NARU_QUEUE && (task->batch > 1 || task->loan))
+        return "batches and loans are measured of queues";
+    if (ours->pattern == NARU_CALL && (task->wait == BENCH_EPOLL || task->measure == BENCH_ALONE))
+        return "a call is measured in calls that wait, between processes";
     return NULL;
 }
 
@@ -406,7 +474,14 @@ static void bench_ours_set_transfer(struct bench_contestant *contestant,
     contestant->recv = bench_ours_recv;
     contestant->send_run = bench_ours_send_run;
     contestant->recv_run = bench_ours_recv_run;
-    if (task->loan) {
+    if (task->is_round_trip) {
+        bool latency = task->measure == BENCH_LATENCY;
+        contestant->join = bench_ours_join_call;
+        contestant->send = latency ? bench_ours_send_latency_call : bench_ours_send_call;
+        contestant->recv = latency ? bench_ours_recv_latency_call : bench_ours_recv_call;
+        contestant->send_run = NULL;
+        contestant->recv_run = NULL;
+    } else if (task->loan) {
         contestant->send = bench_ours_send_loan;
         contestant->recv = bench_ours_recv_loan;
         contestant->send_run = bench_ours_loan_send_run;

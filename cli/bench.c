@@ -2,7 +2,7 @@
 /*
  * bench -- what each transport costs, beside a probe and beside other libraries
  */
-#include "bench_options.h"
+#include "bench_compare.h"
 #include "bench_print.h"
 #include "command.h"
 #include "output.h"
@@ -119,6 +119,10 @@ static int nr_bench_run(int argc, char **argv)
         return code;
     nr_stop_init();
     bench_duel_is_stopped = nr_bench_is_stopped;
+    if (options.compare)
+        return nr_bench_compare(&options);
+    if (options.figures)
+        return nr_bench_figures(&options);
     return nr_bench_all(&options);
 }
 

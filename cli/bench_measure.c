@@ -18,6 +18,7 @@ static const double nr_bench_ranks[NR_BENCH_LATENCIES] = {0, 0.5, 0.9, 0.99, 0.9
 
 /* A journal grows: of large messages fewer. */
 #define NR_BENCH_JOURNAL_BYTES 4096.0
+enum { NR_BENCH_PATH_BYTES = 4096 + 64 };
 
 const char *nr_bench_peers_directory;
 
@@ -54,7 +55,6 @@ static int nr_bench_measure_ours(struct bench_ours *ours, const struct bench_tas
         snprintf(reason, BENCH_ERROR_BYTES, "%s", obstacle);
         return NR_BENCH_CANNOT;
     }
-    bench_ours_shape(ours, &own);
     if (strcmp(ours->scheme, "file") == 0 && (double)own.size_bytes > NR_BENCH_JOURNAL_BYTES)
         own.duration_ns =
             (int64_t)((double)own.duration_ns * NR_BENCH_JOURNAL_BYTES / (double)own.size_bytes);
@@ -74,10 +74,10 @@ static int nr_bench_measure_ours(struct bench_ours *ours, const struct bench_tas
 
 /* -- peers: the driver prints "name value" lines ------------------------------------------------------- */
 
-static void nr_bench_peer_become(const struct nr_bench_contender *contender,
-                                 const struct bench_task *task, int out_fd)
+static void nr_bench_peer_become(char *path, const char *variant, const struct bench_task *task,
+                                 int out_fd)
 {
-    char path[512], values[12][32];
+    char values[12][32];
     const long long numbers[12] = {
         task->measure,
         task->wait,
@@ -92,9 +92,8 @@ static void nr_bench_peer_become(const struct nr_bench_contender *contender,
         task->duration_ns,
         task->participants,
     };
-    char *arguments[16] = {path, (char *)(uintptr_t)contender->variant};
+    char *arguments[16] = {path, (char *)(uintptr_t)variant};
 
-    snprintf(path, sizeof path, "%s/naru-peer-%s", nr_bench_peers_directory, contender->peer);
     for (int i = 0; i < 12; i++) {
         snprintf(values[i], sizeof values[i], "%lld", numbers[i]);
         arguments[2 + i] = values[i];
@@ -135,8 +134,14 @@ static int nr_bench_measure_peer(const struct nr_bench_contender *contender,
                                  char reason[BENCH_ERROR_BYTES])
 {
     int ends[2], status = 0;
+    char path[NR_BENCH_PATH_BYTES];
 
     reason[0] = '\0';
+    snprintf(path, sizeof path, "%s/naru-peer-%s", nr_bench_peers_directory, contender->peer);
+    if (access(path, X_OK) < 0) {
+        snprintf(reason, BENCH_ERROR_BYTES, "not built: see make compare");
+        return NR_BENCH_CANNOT;
+    }
     if (pipe2(ends, O_CLOEXEC) < 0) {
         snprintf(reason, BENCH_ERROR_BYTES, "pipe2: %s", strerror(errno));
         return -1;
@@ -144,7 +149,7 @@ static int nr_bench_measure_peer(const struct nr_bench_contender *contender,
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0)
-        nr_bench_peer_become(contender, task, ends[1]);
+        nr_bench_peer_become(path, contender->variant, task, ends[1]);
     close(ends[1]);
     FILE *from = fdopen(ends[0], "r");
     while (from && !feof(from)) {
@@ -201,7 +206,7 @@ int nr_bench_measure_probe(const struct bench_task *task, double *ret_ns,
 
     if (bench_duel_run(nr_bench_probe(task), &own, &result, reason) < 0)
         return -1;
-    *ret_ns = bench_histogram_rank(&result.round_trips, 0.5) / 2;
+    *ret_ns = bench_histogram_rank(&result.round_trips, 0.5) / (task->is_round_trip ? 1 : 2);
     return 0;
 }
 

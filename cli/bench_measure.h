@@ -41,11 +41,11 @@ enum { NR_BENCH_CANNOT = 1 }; /* the contender does not do such a thing: no fail
 /* Where the drivers of the peers are. */
 extern const char *nr_bench_peers_directory;
 
-/* Runs the task and fills in its part of *ret. 0; NR_BENCH_CANNOT with the reason; or -1 with it. */
+/* Runs the task, which bench_ours_shape() has seen if it is for the library, and fills in its part of *ret. 0; NR_BENCH_CANNOT with the reason; or -1 with it. */
 int nr_bench_measure(struct nr_bench_contender *contender, const struct bench_task *task,
                      struct nr_bench_outcome *ret, char reason[BENCH_ERROR_BYTES]);
 
-/* The probe that such a task is held against, and what it takes one way: 0, or -1 with the reason. */
+/* The probe that such a task is held against, and what it takes one way (of a call there and back): 0, or -1 with the reason. */
 const struct bench_contestant *nr_bench_probe(const struct bench_task *task);
 int nr_bench_measure_probe(const struct bench_task *task, double *ret_ns,
                            char reason[BENCH_ERROR_BYTES]);

@@ -41,6 +41,9 @@ const char nr_bench_help[] =
     "  --one-to-one       shm:// for one sender and one receiver\n"
     "  --pair             by naru_pair() where the transport has it\n"
     "  --json             an array of objects, one for each row\n"
+    "  --compare          beside other libraries, in turns; `make compare` builds what it needs\n"
+    "  --figures          the table of goals: measured, wanted, met or not (a few minutes)\n"
+    "  --peers DIR        where the other libraries' drivers are (default: ../bench/peers from here)\n"
     "\n"
     "Examples:\n"
     "  naru bench\n"
@@ -66,6 +69,9 @@ static const struct option nr_bench_long_options[] = {
     {"one-to-one", no_argument, NULL, 'o'},
     {"pair", no_argument, NULL, 'q'},
     {"json", no_argument, NULL, 'j'},
+    {"compare", no_argument, NULL, 'x'},
+    {"figures", no_argument, NULL, 'f'},
+    {"peers", required_argument, NULL, 'D'},
     {0},
 };
 
@@ -217,14 +223,21 @@ static int nr_bench_parse_option(struct nr_bench_options *options, int option)
         return nr_bench_parse_cpu(options);
     case 'd':
         return nr_bench_parse_duration(options);
+    case 'D':
+        nr_bench_peers_directory = optarg;
+        return 0;
     case 'l':
     case 'o':
     case 'q':
     case 'j':
+    case 'x':
+    case 'f':
         *(option == 'l'   ? &options->loan
           : option == 'o' ? &options->one_to_one
           : option == 'q' ? &options->pair
-                          : &options->json) = true;
+          : option == 'j' ? &options->json
+          : option == 'x' ? &options->compare
+                          : &options->figures) = true;
         return 0;
     default:
         return nr_output_hint_usage();
@@ -263,6 +276,11 @@ static int nr_bench_check(struct nr_bench_options *options)
     if (options->one_to_one && options->pair)
         return nr_output_complain_usage("--one-to-one and --pair exclude each other: a pair is "
                                         "one to one");
+    for (unsigned i = 0; options->compare && i < options->modes_count; i++)
+        if (options->modes[i] != NR_BENCH_MODE_SPIN && options->modes[i] != NR_BENCH_MODE_BLOCK)
+            return nr_output_complain_usage("--compare knows the modes spin and block");
+    if (options->compare && options->figures)
+        return nr_output_complain_usage("--compare and --figures exclude each other");
     return 0;
 }
 
@@ -286,8 +304,10 @@ int nr_bench_options_parse(struct nr_bench_options *options, int argc, char **ar
     if (optind < argc)
         return nr_output_complain_usage("\"%s\" is one argument too many", argv[optind]);
     if (options->sizes_count == 0) {
-        options->sizes[options->sizes_count++] = 64;
-        options->sizes[options->sizes_count++] = 4096;
+        static const size_t usual[] = {64, 4096}, compared[] = {8, 64, 1024, 65536};
+        options->sizes_count = options->compare ? 4 : 2;
+        memcpy(options->sizes, options->compare ? compared : usual,
+               options->sizes_count * sizeof options->sizes[0]);
     }
     return nr_bench_check(options);
 }

@@ -21,7 +21,7 @@ struct nr_bench_options {
     int cpu[2];         /* -1: as the mode wants */
     int allowed_cpu[2]; /* the first two that this process may use; the second: -1, there is none */
     int64_t duration_ns; /* 0: the default */
-    bool loan, one_to_one, pair, json;
+    bool loan, one_to_one, pair, json, compare, figures;
 };
 
 extern const char nr_bench_help[];

@@ -151,10 +151,12 @@ static void nr_bench_print_json_outcome(struct nr_json *json, const struct nr_be
         nr_json_number(json, "rate_per_s", 1e9 / outcome->alone_ns);
         return;
     }
-    nr_json_begin(json, "latency_ns", '{');
-    for (int i = 0; i < NR_BENCH_LATENCIES; i++)
-        nr_json_number(json, nr_bench_latency_names[i], outcome->latency_ns[i]);
-    nr_json_end(json, '}');
+    if (outcome->latency_ns[NR_BENCH_P50] > 0) {
+        nr_json_begin(json, "latency_ns", '{');
+        for (int i = 0; i < NR_BENCH_LATENCIES; i++)
+            nr_json_number(json, nr_bench_latency_names[i], outcome->latency_ns[i]);
+        nr_json_end(json, '}');
+    }
     nr_json_number(json, "rate_per_s", outcome->rate_per_s);
     nr_json_number(json, "bytes_per_s", outcome->rate_per_s * (double)row->task.size_bytes);
     nr_json_number(json, "cpu_ns_per_message", outcome->cpu_ns);

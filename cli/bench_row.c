@@ -53,6 +53,7 @@ int nr_bench_row_measure(struct nr_bench_row *row)
     row->task.wait = row->mode == NR_BENCH_MODE_SPIN    ? BENCH_SPIN
                      : row->mode == NR_BENCH_MODE_EPOLL ? BENCH_EPOLL
                                                         : BENCH_BLOCK;
+    bench_ours_shape(&row->contender.ours, &row->task);
     for (;; repeats++) {
         row->reason[0] = '\0';
         int code = nr_bench_row_try(row);
