@@ -41,7 +41,17 @@ static inline void nr_core_arm(struct naru_endpoint *endpoint, int result)
     bool found_nothing = result == -EAGAIN || result == -ETIMEDOUT || result == -EBUSY;
 
     if (found_nothing && endpoint->ready_fd[0] >= 0 && endpoint->transport->arm)
-        endpoint->transport->arm(endpoint);
+        endpoint->transport->arm(endpoint, NR_READABLE, 0);
+}
+
+/* A send, a loan or a commit has found no room: likewise. */
+static inline void nr_core_arm_send(struct naru_endpoint *endpoint, int result, size_t size_bytes)
+{
+    bool found_none =
+        result == -EAGAIN || result == -ETIMEDOUT || result == -EBUSY || result == -ENOBUFS;
+
+    if (found_none && endpoint->ready_fd[1] >= 0 && endpoint->transport->arm)
+        endpoint->transport->arm(endpoint, NR_WRITABLE, size_bytes);
 }
 
 /* messages in hand (message.c) */

@@ -83,6 +83,7 @@ int naru_loan(struct naru_endpoint *endpoint, size_t size_bytes, struct naru_mes
     if (endpoint->transport->loan) {
         struct nr_deadline deadline = nr_deadline_in(timeout_ns);
         result = endpoint->transport->loan(endpoint, size_bytes, &message, &deadline);
+        nr_core_arm_send(endpoint, result, size_bytes);
         if (result < 0)
             return nr_core_failed(endpoint, result);
     } else {
@@ -115,6 +116,7 @@ int naru_commit(struct naru_endpoint *endpoint, struct naru_message *message)
     if (endpoint->transport->commit) {
         size_t size_bytes = message->size_bytes;
         result = endpoint->transport->commit(endpoint, message);
+        nr_core_arm_send(endpoint, result, size_bytes);
         if (result < 0)
             return nr_core_failed(endpoint, result);
         nr_count_add(&endpoint->sent_messages, 1);

@@ -4,7 +4,8 @@
  *
  * What       naru_fd() is an epoll descriptor over the transport's own one, an eventfd that is set while
  *            messages are kept in the endpoint (put back, or too large for the room offered), and the
- *            pidfd of a pair's other process. An epoll descriptor polls readable while any of them does.
+ *            pidfd of a pair's other process. An epoll descriptor polls readable while any of them does. Where the
+ *            transport's own one says all this (`descriptors_are_whole`) it is that.
  * Death      Nothing of it is shared with other processes.
  */
 #include "core/core.h"
@@ -13,15 +14,19 @@
 static int nr_ready_make(struct naru_endpoint *endpoint, int index)
 {
     unsigned events = index ? NR_WRITABLE : NR_READABLE;
-    nr_cleanup_close int epoll_fd = nr_os_epoll_new();
 
-    if (epoll_fd < 0)
-        return epoll_fd;
     if (!endpoint->transport->descriptor)
         return -EOPNOTSUPP;
     int fd = endpoint->transport->descriptor(endpoint, &events);
     if (fd < 0)
         return fd;
+    if (endpoint->transport->descriptors_are_whole) {
+        endpoint->ready_fd[index] = nr_os_duplicate(fd);
+        return endpoint->ready_fd[index] < 0 ? endpoint->ready_fd[index] : 0;
+    }
+    nr_cleanup_close int epoll_fd = nr_os_epoll_new();
+    if (epoll_fd < 0)
+        return epoll_fd;
     int result = nr_os_epoll_add(epoll_fd, fd, events);
     if (result == 0 && index == 0) {
         endpoint->kept_fd = nr_os_eventfd();
@@ -40,12 +45,11 @@ static int nr_ready_make(struct naru_endpoint *endpoint, int index)
     return 0;
 }
 
-static int nr_ready_fd(struct naru_endpoint *endpoint, int index)
+static int nr_ready_find(struct naru_endpoint *endpoint, int index, bool *ret_is_new)
 {
     nr_lock_scope(&endpoint->lock);
-    if (endpoint->ready_fd[index] >= 0)
-        return endpoint->ready_fd[index];
-    int result = nr_ready_make(endpoint, index);
+    *ret_is_new = endpoint->ready_fd[index] < 0;
+    int result = *ret_is_new ? nr_ready_make(endpoint, index) : 0;
     if (result == -EOPNOTSUPP)
         return nr_error_default(result, NR_ORIGIN,
                                 "this technique has no descriptor for that; use "
@@ -53,9 +57,21 @@ static int nr_ready_fd(struct naru_endpoint *endpoint, int index)
     if (result < 0)
         return nr_fail(result, "no descriptor for %s: %s; close some, or raise `ulimit -n`",
                        endpoint->uri, nr_error_name(result));
-    if (index == 0 && endpoint->transport->arm)
-        endpoint->transport->arm(endpoint);
     return endpoint->ready_fd[index];
+}
+
+static int nr_ready_fd(struct naru_endpoint *endpoint, int index)
+{
+    bool is_new;
+    int fd = nr_ready_find(endpoint, index, &is_new);
+
+    /* Without the lock, which the transport may take. */
+    if (fd >= 0 && is_new && index == 0 && endpoint->transport->arm)
+        endpoint->transport->arm(endpoint, NR_READABLE, 0);
+    if (fd >= 0 && is_new && index == 0 && endpoint->transport->descriptors_are_whole &&
+        __atomic_load_n(&endpoint->kept_count, __ATOMIC_ACQUIRE))
+        nr_os_eventfd_set(fd);
+    return fd;
 }
 
 int naru_fd(struct naru_endpoint *endpoint)
@@ -78,6 +94,10 @@ int nr_ready_watch_peer(struct naru_endpoint *endpoint)
     for (int i = 0; i < 2; i++) {
         if (endpoint->ready_fd[i] < 0 || endpoint->peer_pidfd < 0)
             continue;
+        if (endpoint->transport->descriptors_are_whole) {
+            nr_os_eventfd_set(endpoint->ready_fd[i]); /* so that it is armed with the peer */
+            continue;
+        }
         int result = nr_os_epoll_add(endpoint->ready_fd[i], endpoint->peer_pidfd, NR_READABLE);
         if (result < 0)
             return nr_fail(result, "can't watch the other side of %s: %s", endpoint->uri,
@@ -102,6 +122,8 @@ int nr_kept_push(struct naru_endpoint *endpoint, const struct naru_message *mess
     __atomic_store_n(&endpoint->kept_count, endpoint->kept_count + 1, __ATOMIC_RELEASE);
     if (endpoint->kept_fd >= 0)
         nr_os_eventfd_set(endpoint->kept_fd);
+    else if (endpoint->ready_fd[0] >= 0) /* a whole one */
+        nr_os_eventfd_set(endpoint->ready_fd[0]);
     return 0;
 }
 

@@ -31,11 +31,13 @@ static int nr_transfer_send(struct naru_endpoint *endpoint, const struct nr_out 
     if (fail_when_full)
         deadline.timeout_ns = 0;
     int result = endpoint->transport->send(endpoint, out, &deadline);
-    if (result < 0)
+    if (result < 0) {
+        nr_core_arm_send(endpoint, result, out->size_bytes);
         return result == -EAGAIN && fail_when_full
                    ? nr_fail(-ENOBUFS, "%s is full, and its contract is to fail then",
                              endpoint->uri)
                    : result;
+    }
     nr_count_add(&endpoint->sent_messages, 1);
     nr_count_add(&endpoint->sent_bytes, out->size_bytes);
     return 0;
@@ -95,6 +97,7 @@ int naru_send_many(struct naru_endpoint *endpoint, const struct naru_message *me
     if (endpoint->transport->send_many) {
         struct nr_deadline deadline = nr_deadline_in(timeout_ns);
         result = endpoint->transport->send_many(endpoint, messages, sent, &deadline);
+        nr_core_arm_send(endpoint, result, messages->size_bytes);
         for (int i = 0; i < result; i++) {
             nr_count_add(&endpoint->sent_messages, 1);
             nr_count_add(&endpoint->sent_bytes, messages[i].size_bytes);

@@ -96,6 +96,16 @@ int nr_byte_reserve(struct nr_byte_ring *ring, uint32_t size_bytes, char **ret_p
     return 0;
 }
 
+bool nr_byte_may_reserve(const struct nr_byte_ring *ring, uint32_t size_bytes)
+{
+    uint64_t record = nr_byte_record_bytes(size_bytes);
+    uint64_t to_end = ring->capacity_bytes - ring->position % ring->capacity_bytes;
+    uint64_t until = ring->position + (record > to_end ? to_end : 0) + record;
+
+    return until - atomic_load_explicit(&ring->shared->head, memory_order_acquire) <=
+           ring->capacity_bytes;
+}
+
 void nr_byte_publish(struct nr_byte_ring *ring, uint32_t size_bytes, int64_t type)
 {
     uint64_t position = ring->position + ring->pad_bytes;

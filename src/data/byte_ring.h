@@ -61,6 +61,9 @@ void nr_byte_ring_attach(struct nr_byte_ring *ring, void *memory);
 int nr_byte_ring_sit(struct nr_byte_ring *ring, bool as_sender);
 
 int nr_byte_reserve(struct nr_byte_ring *ring, uint32_t size_bytes, char **ret_payload);
+/* True if that would succeed now. By the sender. */
+bool nr_byte_may_reserve(const struct nr_byte_ring *ring, uint32_t size_bytes);
+
 void nr_byte_publish(struct nr_byte_ring *ring, uint32_t size_bytes, int64_t type);
 
 /* The next record, in place; it stays until nr_byte_release(). nr_byte_taking() before it is handed out. */

@@ -131,6 +131,14 @@ static bool nr_slot_has_owner(uint64_t word)
     return nr_word_state(word) == NR_WRITING || nr_word_state(word) == NR_READING;
 }
 
+/* This slot was claimed up to the lap in its word, so all before it were: go on behind it. */
+static uint64_t nr_slot_behind(const struct nr_slot_ring *ring, uint64_t position, uint64_t word)
+{
+    uint64_t claimed_lap = nr_word_lap(word) - (nr_word_state(word) == NR_FREE);
+
+    return claimed_lap * ring->slots_count + (position & (ring->slots_count - 1)) + 1;
+}
+
 int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t *ret_blocker)
 {
     uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
@@ -151,9 +159,7 @@ int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t
             *ret_blocker = nr_slot_has_owner(word) ? nr_word_owner(word) : NR_SLOT_NOBODY;
             return nr_slot_has_owner(word) ? -EBUSY : -EAGAIN;
         }
-        /* This slot was claimed up to that lap, so all before it were: go on behind it. */
-        uint64_t claimed_lap = nr_word_lap(word) - (nr_word_state(word) == NR_FREE);
-        position = claimed_lap * ring->slots_count + (position & (ring->slots_count - 1)) + 1;
+        position = nr_slot_behind(ring, position, word);
     }
     return -EAGAIN;
 }
@@ -331,6 +337,32 @@ int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t 
         }
     }
     return -EAGAIN;
+}
+
+bool nr_slot_may_claim(const struct nr_slot_ring *ring)
+{
+    uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
+
+    for (uint32_t left = nr_slot_steps(ring); left; left--) {
+        uint64_t lap = position / ring->slots_count;
+        uint64_t word =
+            atomic_load_explicit(&nr_slot_at(ring, position)->word, memory_order_acquire);
+        if (word == nr_word(lap, NR_FREE, 0))
+            return true;
+        if (nr_word_lap(word) < lap)
+            return false;
+        position = nr_slot_behind(ring, position, word);
+    }
+    return false;
+}
+
+bool nr_chunk_may_loan(const struct nr_slot_ring *ring)
+{
+    for (uint32_t i = 0; i < ring->chunks_count; i++)
+        if (nr_word_state(atomic_load_explicit(&nr_chunk_at(ring, i)->word,
+                                               memory_order_acquire)) == NR_CHUNK_FREE)
+            return true;
+    return false;
 }
 
 bool nr_slot_may_take(const struct nr_slot_ring *ring)

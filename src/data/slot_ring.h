@@ -136,6 +136,10 @@ int nr_slot_hold(struct nr_slot_ring *ring, struct nr_slot_taken *taken);
 /* Goes to the next receiver: as redelivered, or as if it had not been looked at. */
 void nr_slot_return(struct nr_slot_ring *ring, struct nr_slot_taken *taken, bool was_delivered);
 
+/* True if a claim, or a loan, that begins now would find room. */
+bool nr_slot_may_claim(const struct nr_slot_ring *ring);
+bool nr_chunk_may_loan(const struct nr_slot_ring *ring);
+
 /* False only if a take that begins now would find nothing. */
 bool nr_slot_may_take(const struct nr_slot_ring *ring);
 

@@ -181,6 +181,25 @@ int nr_os_uring_poll(struct nr_uring *ring, int fd, unsigned events, uint64_t da
     return 0;
 }
 
+_Static_assert(sizeof(struct __kernel_timespec) == sizeof(int64_t[2]),
+               "the kernel reads the timer");
+
+int nr_os_uring_timer(struct nr_uring *ring, int64_t after_ns, uint64_t data)
+{
+    int result;
+    struct io_uring_sqe *request = nr_os_uring_request(ring, &result);
+
+    if (!request)
+        return result;
+    ring->timer[0] = after_ns / 1000000000;
+    ring->timer[1] = after_ns % 1000000000;
+    request->opcode = IORING_OP_TIMEOUT;
+    request->addr = (uint64_t)(uintptr_t)ring->timer;
+    request->len = 1;
+    request->user_data = data;
+    return 0;
+}
+
 int nr_os_uring_cancel(struct nr_uring *ring, uint64_t data)
 {
     int result;

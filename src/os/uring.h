@@ -30,6 +30,7 @@ struct nr_uring {
     uint32_t requests_count, completions_mask;
     uint32_t queued; /* and not yet handed over */
     unsigned wait_flags;
+    int64_t timer[2]; /* seconds, nanoseconds */
 };
 #define NR_URING_NULL ((struct nr_uring){.fd = -1})
 
@@ -43,6 +44,9 @@ int nr_os_uring_signal(struct nr_uring *ring, int eventfd);
    queue is full it is handed over first. The word and the descriptor itself (not its number) must stay. */
 int nr_os_uring_futex(struct nr_uring *ring, const uint32_t *word, uint32_t value, uint64_t data);
 int nr_os_uring_poll(struct nr_uring *ring, int fd, unsigned events, uint64_t data);
+
+/* Completes when that time is over, with -ETIME. One at a time. */
+int nr_os_uring_timer(struct nr_uring *ring, int64_t after_ns, uint64_t data);
 
 /* Ends the request of that data, if there is one: it completes with -ECANCELED. */
 int nr_os_uring_cancel(struct nr_uring *ring, uint64_t data);

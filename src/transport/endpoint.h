@@ -120,13 +120,18 @@ struct nr_transport {
     int (*reply)(struct naru_endpoint *endpoint, struct naru_message *request,
                  const struct nr_reply *reply);
 
+    /* The descriptors are eventfds that tell of a pair's death as well, and are handed out as they are, which saves
+       the epoll around them. Core sets them, too: when it keeps a message, or a pair's peer becomes known. */
+    bool descriptors_are_whole;
+
     /* A descriptor that polls `events` (NR_READABLE: a receive may succeed; NR_WRITABLE: a send may).
        Stays the endpoint's. *events is what to poll it for. -EOPNOTSUPP if there is none. */
     int (*descriptor)(struct naru_endpoint *endpoint, unsigned *events);
 
-    /* naru_fd() is in use and a receive has just returned -EAGAIN: make sure that the descriptor tells
-       of the next message. NULL where the descriptor is the kernel's own. */
-    void (*arm)(struct naru_endpoint *endpoint);
+    /* naru_fd() is in use and a receive has just found nothing (events: NR_READABLE), or naru_send_fd() and a
+       send found no room for `size_bytes` (NR_WRITABLE): make sure that the descriptor tells when that changes. NULL where the
+       descriptors are the kernel's own. */
+    void (*arm)(struct naru_endpoint *endpoint, unsigned events, size_t size_bytes);
 
     /* Adds queued_messages and the like to what core has filled in. May be NULL. */
     int (*stat)(struct naru_endpoint *endpoint, struct naru_stat *stat);

@@ -73,7 +73,7 @@ int nr_file_requeue(struct naru_endpoint *endpoint, struct naru_message *message
 
 /* -- the descriptor: file_ready.c ------------------------------------------------------------ */
 int nr_file_ready_descriptor(struct naru_endpoint *endpoint, unsigned *events);
-void nr_file_ready_arm(struct naru_endpoint *endpoint);
+void nr_file_ready_arm(struct naru_endpoint *endpoint, unsigned events, size_t size_bytes);
 void nr_file_ready_set(
     struct nr_file *file); /* something may be received that inotify does not tell */
 void nr_file_ready_deinit(struct nr_file *file);

@@ -81,12 +81,13 @@ static bool nr_file_ready_watch_writer(struct nr_file *file)
     return file->owner_fd >= 0 && nr_os_epoll_add(file->epoll_fd, file->owner_fd, NR_READABLE) == 0;
 }
 
-void nr_file_ready_arm(struct naru_endpoint *endpoint)
+void nr_file_ready_arm(struct naru_endpoint *endpoint, unsigned events, size_t size_bytes)
 {
     struct nr_file *file = nr_file_of(endpoint);
 
+    (void)size_bytes;
     nr_lock_scope(&file->ready_lock);
-    if (file->epoll_fd < 0)
+    if (file->epoll_fd < 0 || events != NR_READABLE) /* there is always room */
         return;
     if (file->owner_fd >=
         0) /* closing alone would leave it there while a forked child has a copy */

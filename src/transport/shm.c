@@ -119,6 +119,7 @@ static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
     (*ret)->pid = nr_os_pid();
     (*ret)->is_read_only = request->options.read_only && request->role == NARU_RECEIVER;
     (*ret)->sleepers.lock = (struct nr_lock)NR_LOCK_INIT;
+    nr_shm_ready_init(*ret);
     (*ret)->spin_limit = nr_os_cpus() > 1 ? NR_SHM_SPIN_FIRST : -1;
     return 0;
 }
@@ -127,9 +128,7 @@ void nr_shm_release(struct naru_endpoint *endpoint)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
-    if (shm->has_watcher)
-        nr_watcher_deinit(&shm->watcher);
-    shm->has_watcher = false;
+    nr_shm_ready_end(shm);
     nr_shm_sleepers_end(shm);
     nr_party_release(&shm->party);
     if (shm->header) /* so that the kernel never looks at a word that is not there any more */
@@ -361,10 +360,8 @@ int nr_shm_adopt(struct naru_endpoint *endpoint)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
-    if (shm->has_watcher)
-        nr_watcher_deinit(&shm->watcher); /* the parent's; here there is no such thread */
-    shm->has_watcher = false;
-    nr_shm_sleepers_end(shm); /* likewise */
+    nr_shm_ready_end(shm); /* the parent's; here there are no such threads */
+    nr_shm_sleepers_end(shm);
     shm->pid = nr_os_pid();
     shm->has_barrier = shm->lacks_barrier = false;
     nr_os_futex_arm(&shm->header->death_word);
@@ -377,8 +374,7 @@ void nr_shm_leave(struct naru_endpoint *endpoint)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
-    if (shm->has_watcher)
-        nr_watcher_stop(&shm->watcher);
+    nr_shm_ready_stop(shm);
     if (shm->is_read_only)
         return;
     shm->kind->leave(shm);
@@ -443,28 +439,7 @@ int nr_shm_damaged(const struct nr_shm *shm)
                    shm->endpoint.uri);
 }
 
-/* -- readiness, figures --------------------------------------------------------------------- */
-
-int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events)
-{
-    struct nr_shm *shm = nr_shm_of(endpoint);
-
-    if (*events != NR_READABLE)
-        return -EOPNOTSUPP;
-    if (!shm->has_watcher)
-        nr_watcher_init(&shm->watcher, &nr_shm_watch, shm);
-    shm->has_watcher = true;
-    return nr_watcher_fd(&shm->watcher);
-}
-
-void nr_shm_arm(struct naru_endpoint *endpoint)
-{
-    struct nr_shm *shm = nr_shm_of(endpoint);
-
-    if (!nr_watcher_is_armed(&shm->watcher))
-        __atomic_store_n(&shm->watcher_stops, 0, __ATOMIC_RELEASE);
-    nr_watcher_arm(&shm->watcher);
-}
+/* -- figures --------------------------------------------------------------------- */
 
 int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
 {

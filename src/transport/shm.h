@@ -6,7 +6,8 @@
  * shm.c        segments: made, attached, left; what each kind has in common
  * shm_layout.c where things stand in a segment, and whether a header is to be believed
  * shm_wait.c   how one waits on a segment, and is woken
- * shm_sleep.c  how one sleeps in it, and notices deaths; naru_fd()
+ * shm_sleep.c  how one sleeps in it, and notices deaths
+ * shm_ready.c  how one polls it: naru_fd(), naru_send_fd()
  * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
  * shm_bytes.c  one to one, and pairs: packed records (data/byte_ring.h)
  * shm_cell.c   the newest value (data/cell.h)
@@ -74,6 +75,20 @@ struct nr_shm_sleepers {
     struct nr_mapping mapping; /* of the segment; empty: not needed yet */
 };
 
+/* A descriptor that tells when a gate opens. */
+struct nr_shm_ready {
+    struct nr_shm *shm;
+    struct nr_lock lock;
+    struct nr_vigil *vigil; /* of the thread that armed it last */
+    unsigned hand_overs;    /* from thread to thread */
+    bool no_vigil;          /* the watcher does it */
+    bool is_armed;          /* with that word */
+    uint32_t word;
+    bool has_watcher; /* its eventfd is the descriptor, also while its thread has not begun */
+    struct nr_watcher watcher;
+    uint32_t watcher_stops; /* a word that ends the watcher's sleep */
+};
+
 struct nr_shm {
     struct naru_endpoint endpoint;
     struct nr_shm_header *header;
@@ -102,9 +117,8 @@ struct nr_shm {
     bool peer_is_watched; /* pair: the next sleep tells of its death */
     struct nr_shm_sleepers sleepers;
     int32_t pid;
-    bool has_watcher;
-    struct nr_watcher watcher;
-    uint32_t watcher_stops; /* a word that ends the watcher's sleep */
+    struct nr_shm_ready ready[2]; /* naru_fd(), naru_send_fd() */
+    size_t lacks_bytes;           /* the message or loan that there was no room for last */
 };
 
 static inline struct nr_shm *nr_shm_of(struct naru_endpoint *endpoint)
@@ -186,7 +200,23 @@ bool nr_shm_peer_is_gone(struct nr_shm *shm, bool is_about_to_sleep);
 /* The private part: at release, in any process. */
 void nr_shm_sleepers_end(struct nr_shm *shm);
 
-extern const struct nr_watcher_work nr_shm_watch;
+struct nr_vigil *nr_shm_vigil_new(struct nr_shm *shm, const uint32_t *stop_word, int *ret_result);
+void nr_shm_vigil_end(struct nr_vigil *vigil);
+
+/* What a vigil has told, and what follows: repair, or a look for who has left. Returns after how long to look
+   again, 0: no need. */
+int64_t nr_shm_heed(struct nr_shm *shm, int news);
+
+/* Sleeps on words, as long as there is no reason to look again. */
+void nr_shm_sleep_on_words(struct nr_shm *shm, const struct nr_gate *gate,
+                           const uint32_t *stop_word, struct nr_shm_pause *pause,
+                           struct nr_deadline *deadline);
+
+/* -- shm_ready.c -- */
+
+void nr_shm_ready_init(struct nr_shm *shm);
+void nr_shm_ready_stop(struct nr_shm *shm);
+void nr_shm_ready_end(struct nr_shm *shm); /* in any process; may run twice */
 
 /* -- shm_reader.c -- */
 
@@ -197,7 +227,7 @@ int nr_shm_reader_check(const struct nr_shm *shm);
 /* nr_shm_pause() and the watcher's wait for a mapping that is read-only. */
 int nr_shm_reader_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause,
                         int result, struct nr_deadline *deadline);
-int nr_shm_reader_watch(struct nr_shm *shm);
+int nr_shm_reader_watch(struct nr_shm *shm, const uint32_t *stop_word);
 
 /* -- the kinds ----------------------------------------------------------------------------- */
 
@@ -230,6 +260,7 @@ struct nr_shm_kind {
     void (*leave)(struct nr_shm *shm);
     void (*repair)(struct nr_shm *shm, unsigned dead); /* see party.h; shm.c wakes all behind it */
     bool (*may_recv)(struct nr_shm *shm);
+    bool (*may_send)(struct nr_shm *shm); /* what the last send lacked; NULL: no naru_send_fd() */
     void (*stat)(struct nr_shm *shm, struct naru_stat *stat); /* or NULL */
 };
 
@@ -253,7 +284,7 @@ void nr_shm_leave(struct naru_endpoint *endpoint);
 void nr_shm_release(struct naru_endpoint *endpoint);
 int nr_shm_unlink(const struct nr_uri *uri);
 int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events);
-void nr_shm_arm(struct naru_endpoint *endpoint);
+void nr_shm_arm(struct naru_endpoint *endpoint, unsigned events, size_t size_bytes);
 int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat);
 
 /* Takes a seat (data/byte_ring.h), or says who has it: -EBUSY, "URI `what`, and process N is its `who`". */
@@ -267,4 +298,5 @@ int nr_shm_damaged(const struct nr_shm *shm); /* -EBADMSG, with its text */
 #define NR_SHM_COMMON                                                                              \
     .scheme = "shm", .open = nr_shm_open, .pair = nr_shm_pair, .adopt = nr_shm_adopt,              \
     .leave = nr_shm_leave, .release = nr_shm_release, .unlink = nr_shm_unlink,                     \
-    .descriptor = nr_shm_descriptor, .arm = nr_shm_arm, .stat = nr_shm_stat
+    .descriptors_are_whole = true, .descriptor = nr_shm_descriptor, .arm = nr_shm_arm,             \
+    .stat = nr_shm_stat

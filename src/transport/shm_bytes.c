@@ -25,6 +25,13 @@ static bool nr_shm_bytes_may_recv(struct nr_shm *shm)
     return nr_byte_seat_word(&shm->in) != __atomic_load_n(&shm->told, __ATOMIC_RELAXED);
 }
 
+static bool nr_shm_bytes_may_send(struct nr_shm *shm)
+{
+    if (nr_shm_is_pair(shm) && __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE))
+        return true; /* to be told that it has ended */
+    return nr_byte_may_reserve(&shm->out, (uint32_t)shm->lacks_bytes);
+}
+
 /* -- ends ---------------------------------------------------------------------------------- */
 
 static int nr_shm_bytes_died(struct nr_shm *shm)
@@ -44,9 +51,9 @@ static int nr_shm_bytes_peer(struct nr_shm *shm, const struct nr_shm_pause *paus
         return 0;
     if (__atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE))
         return nr_shm_bytes_closed(shm);
-    bool is_gone = pause->is_prepared ? nr_shm_peer_is_gone(shm, true)
-                                      : ++shm->looks % NR_SHM_BYTES_ASK_EVERY == 0 &&
-                                            nr_shm_peer_is_gone(shm, false);
+    bool ask = pause->is_prepared || ++shm->looks % NR_SHM_BYTES_ASK_EVERY == 0;
+    bool is_gone =
+        nr_flag_get(&shm->peer_is_gone) || (ask && nr_shm_peer_is_gone(shm, pause->is_prepared));
     return is_gone ? nr_shm_bytes_died(shm) : 0;
 }
 
@@ -396,6 +403,7 @@ const struct nr_shm_kind nr_shm_bytes_kind = {
     .leave = nr_shm_bytes_leave,
     .repair = nr_shm_bytes_repair,
     .may_recv = nr_shm_bytes_may_recv,
+    .may_send = nr_shm_bytes_may_send,
 };
 
 const struct nr_shm_kind nr_shm_pair_kind = {
@@ -411,4 +419,5 @@ const struct nr_shm_kind nr_shm_pair_kind = {
     .join = nr_shm_bytes_pair_join,
     .leave = nr_shm_bytes_pair_leave,
     .may_recv = nr_shm_bytes_may_recv,
+    .may_send = nr_shm_bytes_may_send,
 };

@@ -85,7 +85,7 @@ int nr_shm_reader_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_
     return slept == -ETIMEDOUT && result == -EBUSY ? result : slept;
 }
 
-int nr_shm_reader_watch(struct nr_shm *shm)
+int nr_shm_reader_watch(struct nr_shm *shm, const uint32_t *stop_word)
 {
     struct nr_gate *gate = nr_shm_gate_empty(shm, true);
     struct nr_deadline never = nr_deadline_in(NARU_FOREVER);
@@ -93,9 +93,9 @@ int nr_shm_reader_watch(struct nr_shm *shm)
 
     for (;;) {
         pause.word = nr_gate_look(gate);
-        if (shm->kind->may_recv(shm) || __atomic_load_n(&shm->watcher_stops, __ATOMIC_ACQUIRE))
+        if (shm->kind->may_recv(shm) || __atomic_load_n(stop_word, __ATOMIC_ACQUIRE))
             return 0;
-        nr_shm_reader_sleep(shm, &pause, gate, &shm->watcher_stops, &never);
+        nr_shm_reader_sleep(shm, &pause, gate, stop_word, &never);
         if (pause.has_passed_on) /* the caller looks whether that one was in the way */
             return 0;
     }

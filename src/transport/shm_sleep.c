@@ -2,7 +2,7 @@
 /*
  * shm_sleep -- to sleep on a segment, and to notice who dies meanwhile
  *
- * Contents   looking for deaths - vigils - sleeping - the watcher
+ * Contents   looking for deaths - vigils - sleeping
  * What       The first few sleeps of an endpoint are on words alone (futex_waitv: the gate's, the death word, the
  *            interrupt). Who sleeps more than that, or for long, does it in a vigil (vigil.h), which sees each death
  *            exactly and needs no time-out: an idle endpoint takes nothing. The vigil is kept.
@@ -18,7 +18,6 @@
 #include "os/barrier.h"
 #include "os/process.h"
 #include "transport/shm.h"
-#include <limits.h>
 #include <stdlib.h>
 
 enum {
@@ -112,6 +111,23 @@ static bool nr_shm_examine(struct nr_shm *shm)
     return found;
 }
 
+int64_t nr_shm_heed(struct nr_shm *shm, int news)
+{
+    if (news > 0 && news & NR_VIGIL_OMEN)
+        nr_shm_omen(shm);
+    if (news > 0 && news & NR_VIGIL_DEAD) {
+        nr_shm_omen_over(shm);
+        if (nr_shm_is_pair(shm))
+            nr_flag_set(&shm->peer_is_gone, true);
+        else
+            nr_party_sweep(&shm->party, false);
+    }
+    nr_shm_examine(shm);
+    int64_t at_ns = __atomic_load_n(&shm->sleepers.examine_at_ns, __ATOMIC_RELAXED);
+    int64_t after_ns = at_ns ? at_ns - nr_os_now_ns() : 0;
+    return at_ns && after_ns < 1 ? 1 : after_ns;
+}
+
 /* The earlier of two deadlines. */
 static struct nr_deadline *nr_shm_earlier(struct nr_deadline *one, struct nr_deadline *other)
 {
@@ -122,7 +138,7 @@ static struct nr_deadline *nr_shm_earlier(struct nr_deadline *one, struct nr_dea
 
 /* -- vigils ---------------------------------------------------------------------------------- */
 
-static void nr_shm_vigil_end(struct nr_vigil *vigil)
+void nr_shm_vigil_end(struct nr_vigil *vigil)
 {
     nr_vigil_deinit(vigil);
     free(vigil);
@@ -157,8 +173,7 @@ static void nr_shm_vigils_trim(struct nr_shm_sleepers *sleepers)
     }
 }
 
-static struct nr_vigil *nr_shm_vigil_new(struct nr_shm *shm, const uint32_t *stop_word,
-                                         int *ret_result)
+struct nr_vigil *nr_shm_vigil_new(struct nr_shm *shm, const uint32_t *stop_word, int *ret_result)
 {
     struct nr_vigil *vigil = malloc(sizeof *vigil);
     struct nr_party *party = nr_shm_is_pair(shm) ? NULL : &shm->party;
@@ -242,9 +257,9 @@ static void nr_shm_rest(struct nr_shm *shm, struct nr_shm_pause *pause)
 }
 
 /* Sleeps on the gate, the death word, and the word that calls it off. */
-static void nr_shm_sleep_on_words(struct nr_shm *shm, const struct nr_gate *gate,
-                                  const uint32_t *stop_word, struct nr_shm_pause *pause,
-                                  struct nr_deadline *deadline)
+void nr_shm_sleep_on_words(struct nr_shm *shm, const struct nr_gate *gate,
+                           const uint32_t *stop_word, struct nr_shm_pause *pause,
+                           struct nr_deadline *deadline)
 {
     struct nr_os_futex_word words[3] = {
         {nr_gate_address(gate), pause->word},
@@ -287,20 +302,11 @@ static bool nr_shm_sleep_in_vigil(struct nr_shm *shm, struct nr_vigil *vigil,
     }
     int news = nr_vigil_watch(vigil, gate, pause->word, shm->endpoint.peer_pidfd, deadline);
     nr_flag_set(&shm->peer_is_watched, vigil->has_peer);
-    if (news > 0 && news & NR_VIGIL_OMEN)
-        nr_shm_omen(shm);
-    if (news > 0 && news & NR_VIGIL_DEAD) {
-        nr_shm_omen_over(shm);
-        if (nr_shm_is_pair(shm))
-            nr_flag_set(&shm->peer_is_gone, true);
-        else
-            nr_party_sweep(&shm->party, false);
-    }
+    nr_shm_heed(shm, news);
     if (is_blind && nr_deadline_left_ns(&pause->ask) == 0) {
         pause->ask = nr_deadline_in(0);
         nr_shm_look(shm);
     }
-    nr_shm_examine(shm);
     return news >= 0 || news == -ETIMEDOUT || news == -EINTR;
 }
 
@@ -317,34 +323,3 @@ int nr_shm_sleep(struct nr_shm *shm, const struct nr_gate *gate, struct nr_shm_p
                               deadline);
     return nr_endpoint_interrupted(&shm->endpoint);
 }
-
-/* -- the watcher: naru_fd() ------------------------------------------------------------------- */
-
-static int nr_shm_watch_wait(void *context)
-{
-    struct nr_shm *shm = context;
-    struct nr_gate *gate = nr_shm_gate_empty(shm, true);
-    struct nr_shm_pause pause = {0};
-    struct nr_deadline never = nr_deadline_in(-1);
-
-    if (shm->is_read_only)
-        return nr_shm_reader_watch(shm);
-    for (;;) {
-        bool is_sure;
-        pause.word = nr_gate_prepare(gate, nr_os_barrier, &is_sure);
-        pause.is_unsure = !is_sure;
-        if (shm->kind->may_recv(shm) || __atomic_load_n(&shm->watcher_stops, __ATOMIC_ACQUIRE))
-            return 0;
-        nr_shm_sleep_on_words(shm, gate, &shm->watcher_stops, &pause, &never);
-    }
-}
-
-static void nr_shm_watch_wake(void *context)
-{
-    struct nr_shm *shm = context;
-
-    __atomic_store_n(&shm->watcher_stops, 1, __ATOMIC_RELEASE);
-    nr_os_futex_wake(&shm->watcher_stops, INT_MAX);
-}
-
-const struct nr_watcher_work nr_shm_watch = {.wait = nr_shm_watch_wait, .wake = nr_shm_watch_wake};

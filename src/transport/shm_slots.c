@@ -56,6 +56,13 @@ static int nr_shm_slots_full(struct nr_shm *shm, struct nr_shm_pause *pause, int
     return nr_shm_pause(shm, nr_shm_gate_full(shm, true), pause, result, deadline);
 }
 
+static bool nr_shm_slots_may_send(struct nr_shm *shm)
+{
+    return nr_slot_may_claim(&shm->slots) &&
+           (shm->lacks_bytes <= nr_slot_inline_bytes(&shm->slots) ||
+            nr_chunk_may_loan(&shm->slots));
+}
+
 static int nr_shm_slots_claim(struct nr_shm *shm, struct nr_slot_claim *ret,
                               struct nr_deadline *deadline)
 {
@@ -438,5 +445,6 @@ const struct nr_shm_kind nr_shm_slots_kind = {
     .leave = nr_shm_slots_leave,
     .repair = nr_shm_slots_repair,
     .may_recv = nr_shm_slots_may_recv,
+    .may_send = nr_shm_slots_may_send,
     .stat = nr_shm_slots_stat,
 };

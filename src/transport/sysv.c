@@ -474,11 +474,12 @@ static int nr_sysv_descriptor(struct naru_endpoint *endpoint, unsigned *events)
 }
 
 /* If there is no thread for it the descriptor stays readable: busy, but not silent. */
-static void nr_sysv_arm(struct naru_endpoint *endpoint)
+static void nr_sysv_arm(struct naru_endpoint *endpoint, unsigned events, size_t size_bytes)
 {
     struct nr_sysv *sysv = nr_sysv_of(endpoint);
 
-    if (nr_sysv_rewatch(sysv) < 0)
+    (void)size_bytes;
+    if (events == NR_READABLE && nr_sysv_rewatch(sysv) < 0)
         nr_watcher_fire(&sysv->watcher);
 }
 

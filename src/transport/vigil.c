@@ -12,6 +12,7 @@ enum nr_vigil_kind {
     NR_VIGIL_IS_STOP_WORD,
     NR_VIGIL_IS_PEER,
     NR_VIGIL_IS_PARTICIPANT,
+    NR_VIGIL_IS_TIMER,
 };
 
 enum { NR_VIGIL_BATCH = 16 };
@@ -104,6 +105,9 @@ static int nr_vigil_collect(struct nr_vigil *vigil)
         case NR_VIGIL_IS_PARTICIPANT:
             news |= nr_vigil_participant_news(vigil, data & 0xffffff, data, result);
             break;
+        case NR_VIGIL_IS_TIMER:
+            vigil->has_timer = false;
+            break;
         default: /* a cancellation that found nothing */
             break;
         }
@@ -128,7 +132,8 @@ static int nr_vigil_watch_gate(struct nr_vigil *vigil, const uint32_t *word, uin
     }
     if (gate->is_armed && gate->word == word && gate->value == value)
         return 0;
-    if (gate->is_armed) /* its waker died before it woke; or there are very many gates */
+    /* Its waker died before it woke; or there are very many gates. If there are news it is most likely this. */
+    if (gate->is_armed && !nr_os_uring_has_news(&vigil->ring))
         result = nr_os_uring_cancel(&vigil->ring, nr_vigil_data(NR_VIGIL_IS_GATE, gate->turn, 0));
     *gate = (struct nr_vigil_gate){word, value, ++vigil->turn, true};
     return result < 0 ? result
@@ -221,6 +226,15 @@ static int nr_vigil_arm(struct nr_vigil *vigil, int peer_pidfd)
         vigil->has_peer = result == 0;
     }
     return result < 0 || !vigil->party ? result : nr_vigil_watch_all(vigil);
+}
+
+void nr_vigil_look_after(struct nr_vigil *vigil, int64_t after_ns)
+{
+    if (vigil->has_timer ||
+        nr_os_uring_timer(&vigil->ring, after_ns, nr_vigil_data(NR_VIGIL_IS_TIMER, 0, 0)) < 0)
+        return;
+    vigil->has_timer = true;
+    nr_os_uring_enter(&vigil->ring, NULL);
 }
 
 int nr_vigil_watch(struct nr_vigil *vigil, const struct nr_gate *gate, uint32_t value,

@@ -38,7 +38,7 @@ struct nr_vigil {
         bool is_armed;
     } gates[NR_VIGIL_GATES];
     uint32_t turn;
-    bool has_death_word, has_stop_word, has_peer; /* they stand in the ring */
+    bool has_death_word, has_stop_word, has_peer, has_timer; /* they stand in the ring */
     bool has_looked, is_blind;
     uint32_t changes;      /* of the table, as of the last look */
     uint64_t *watched;     /* by index: the state of the entry whose process is watched; 0: none */
@@ -50,6 +50,9 @@ struct nr_vigil {
 int nr_vigil_init(struct nr_vigil *vigil, struct nr_party *party, const uint32_t *death_word,
                   const uint32_t *stop_word);
 void nr_vigil_deinit(struct nr_vigil *vigil); /* may run twice */
+
+/* For a vigil that is polled: it shall be looked at again after that time, if nothing comes before. */
+void nr_vigil_look_after(struct nr_vigil *vigil, int64_t after_ns);
 
 /*
  * Watches the gate (its word being `value`, from nr_gate_prepare()) and all the rest; peer_pidfd: of a pair, or

@@ -136,18 +136,18 @@ const struct nr_row nr_rows[] = {
      .large_bytes = NR_MIB, .options = {.delivery = NARU_AT_LEAST_ONCE},
      .name_it = nr_rows_name_path},
     {.name = "shm at most once", .scheme = "shm",
-     .has = NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS |
+     .has = NR_SEND_FD | NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS |
             NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES | NR_FORBIDS,
      .large_bytes = 65536, .options = {.delivery = NARU_AT_MOST_ONCE},
      .name_it = nr_rows_name_path},
     {.name = "shm", .scheme = "shm",
-     .has = NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS |
+     .has = NR_SEND_FD | NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS |
             NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES | NR_SIZES |
             NR_GIVES_BACK | NR_FORBIDS,
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB},
      .name_it = nr_rows_name_path},
     {.name = "shm one to one", .scheme = "shm",
-     .has = NR_ONE_TO_ONE | NR_ONE_RECEIVER | NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_SENDER_FIRST | NR_OBJECT | NR_TYPES |
+     .has = NR_SEND_FD | NR_ONE_TO_ONE | NR_ONE_RECEIVER | NR_BUFFERS | NR_FILLS | NR_LASTS | NR_NAMED | NR_SENDER_FIRST | NR_OBJECT | NR_TYPES |
             NR_SIZES | NR_ONE_IN_HAND | NR_ENDS | NR_DIES,
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB, .one_to_one = 1},
      .name_it = nr_rows_name_plain},
@@ -156,7 +156,7 @@ const struct nr_row nr_rows[] = {
             NR_SIZES | NR_FORBIDS | NR_LASTS | NR_MANY_RECEIVERS,
      .large_bytes = 65536, .options = {.pattern = NARU_CELL}, .name_it = nr_rows_name_path},
     {.name = "shm pair", .scheme = "shm",
-     .has = NR_PAIR | NR_OTHERS_NAMED | NR_ONE_TO_ONE | NR_ONE_IN_HAND | NR_BUFFERS | NR_FILLS |
+     .has = NR_SEND_FD | NR_PAIR | NR_OTHERS_NAMED | NR_ONE_TO_ONE | NR_ONE_IN_HAND | NR_BUFFERS | NR_FILLS |
             NR_TYPES | NR_ENDS | NR_DIES | NR_TELLS_SENDER,
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB},
      .name_it = nr_rows_name_pair},
