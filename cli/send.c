@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "arguments.h"
 #include "command.h"
+#include "input.h"
 #include "output.h"
 #include "stop.h"
 #include <errno.h>
@@ -160,24 +161,11 @@ static int nr_send_lines(struct nr_send *send)
 
 static int nr_send_whole(struct nr_send *send)
 {
-    size_t room_bytes = 64 * 1024;
-    size_t size_bytes = 0;
-    char *text = malloc(room_bytes);
+    size_t size_bytes;
+    char *text = nr_input_read(stdin, &size_bytes);
 
-    while (text) {
-        size_bytes += fread(text + size_bytes, 1, room_bytes - size_bytes - 1, stdin);
-        if (size_bytes < room_bytes - 1)
-            break;
-        char *larger = realloc(text, room_bytes *= 2);
-        if (!larger)
-            free(text);
-        text = larger;
-    }
-    if (!text) {
-        nr_output_complain("there is no memory for a message of %zu bytes", size_bytes);
+    if (!text)
         return NR_EXIT_FAILURE;
-    }
-    text[size_bytes] = '\0';
     int code = ferror(stdin) ? 0 : nr_send_one(send, text, size_bytes);
     free(text);
     return code;

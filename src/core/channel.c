@@ -161,7 +161,7 @@ static int nr_channel_watch(struct naru_endpoint *endpoint, pid_t pid, uint64_t 
 
     if (pidfd == -ENOSYS && !by_pid)
         pidfd = -ESRCH;
-    if (pidfd >= 0 && identity && nr_os_pidfd_identity(pidfd, pid) != identity) {
+    if (pidfd >= 0 && nr_os_pidfd_is_other(pidfd, pid, identity)) {
         nr_os_close(&pidfd);
         pidfd = -ESRCH;
     }
@@ -206,12 +206,13 @@ static int nr_channel_adopt(struct naru_endpoint *end)
     int result = end->transport->adopt ? end->transport->adopt(end) : 0;
     if (result < 0)
         return result;
-    end->owner = owner;
     nr_channel_give_away(end->other);
-    if (end->peer_pidfd >= 0 ||
-        end->peer_by_pid) /* the other end was assigned before the fork, and is still watched */
-        return 0;
-    return nr_channel_watch(end, end->creator_pid, end->creator_identity);
+    /* If the other end was assigned before the fork, it is still watched. */
+    if (end->peer_pidfd < 0 && !end->peer_by_pid)
+        result = nr_channel_watch(end, end->creator_pid, end->creator_identity);
+    if (result == 0) /* else all of it can be tried again */
+        end->owner = owner;
+    return result;
 }
 
 int naru_pair_assign(struct naru_endpoint *end, pid_t pid)

@@ -29,7 +29,8 @@ static int nr_ready_make(struct naru_endpoint *endpoint, int index)
         return epoll_fd;
     int result = nr_os_epoll_add(epoll_fd, fd, events);
     if (result == 0 && index == 0) {
-        endpoint->kept_fd = nr_os_eventfd();
+        if (endpoint->kept_fd < 0) /* or left by a try that failed behind it */
+            endpoint->kept_fd = nr_os_eventfd();
         if (endpoint->kept_fd < 0)
             return endpoint->kept_fd;
         if (endpoint->kept_count)

@@ -178,11 +178,23 @@ uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid)
 {
     struct statfs file_system;
     struct stat status;
+    int result;
 
-    if (fstatfs(pidfd, &file_system) == 0 && file_system.f_type == NR_PIDFS_MAGIC &&
-        fstat(pidfd, &status) == 0)
-        return status.st_ino;
-    return nr_os_process_start_time(pid);
+    do
+        result = fstatfs(pidfd, &file_system);
+    while (result < 0 && errno == EINTR);
+    if (result < 0)
+        return 0;
+    if (file_system.f_type != NR_PIDFS_MAGIC)
+        return nr_os_process_start_time(pid);
+    return fstat(pidfd, &status) < 0 ? 0 : status.st_ino;
+}
+
+bool nr_os_pidfd_is_other(int pidfd, pid_t pid, uint64_t identity)
+{
+    uint64_t now = identity ? nr_os_pidfd_identity(pidfd, pid) : 0;
+
+    return now && now != identity;
 }
 
 uint64_t nr_os_pid_namespace(void)

@@ -68,7 +68,7 @@ int nr_party_pidfd(const struct nr_party *party, unsigned index, uint64_t word)
     uint64_t identity = nr_participant_state(word) == NR_PARTICIPANT_ALIVE
                             ? atomic_load_explicit(&entry->identity, memory_order_relaxed)
                             : 0;
-    if ((identity && nr_os_pidfd_identity(pidfd, pid) != identity) || nr_os_pidfd_is_dead(pidfd))
+    if (nr_os_pidfd_is_other(pidfd, pid, identity) || nr_os_pidfd_is_dead(pidfd))
         return -ESRCH;
     return nr_steal_fd(&pidfd);
 }

@@ -23,7 +23,8 @@
 
 static const struct nr_shm_kind *const nr_shm_kinds[] = {
     &nr_shm_slots_kind, &nr_shm_bytes_kind, &nr_shm_pair_kind,
-    &nr_shm_cell_kind,  &nr_shm_calls_kind,
+    &nr_shm_cell_kind,  &nr_shm_topic_kind, &nr_shm_topic_overwriting_kind,
+    &nr_shm_calls_kind,
 };
 
 const struct nr_shm_kind *nr_shm_kind_find(uint32_t number)
@@ -168,11 +169,13 @@ static int nr_shm_attach(struct nr_shm *shm, const struct nr_request *request, c
                                            : "; its creator's file_mode decides who may; who may "
                                              "only read can open a cell or an overwriting topic "
                                              "with read_only");
-    if (nr_os_fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) ||
-        (uint64_t)status.st_size < sizeof(struct nr_shm_header))
+    int result = nr_os_fstat(fd, &status);
+    if (result < 0)
+        return nr_fail(result, "can't look at %s: %s", path, nr_error_name(result));
+    if (!S_ISREG(status.st_mode) || (uint64_t)status.st_size < sizeof(struct nr_shm_header))
         return nr_fail(-EBADMSG, "%s is no channel of Naru's; choose another name, or remove it",
                        path);
-    int result = nr_os_memory_map(fd, (size_t)status.st_size, !shm->is_read_only, &memory);
+    result = nr_os_memory_map(fd, (size_t)status.st_size, !shm->is_read_only, &memory);
     if (result < 0)
         return nr_fail(result, "can't map %s: %s", path, nr_error_name(result));
     shm->header = memory;
@@ -392,10 +395,13 @@ int nr_shm_unlink(const struct nr_uri *uri)
     if (result < 0)
         return result;
     nr_cleanup_close int fd = nr_os_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    if (fd >= 0 && (nr_os_fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) ||
-                    nr_os_memory_peek(fd, &magic, sizeof magic) < 0 || magic != NR_SHM_MAGIC))
+    result = fd < 0 ? fd : nr_os_fstat(fd, &status);
+    if (result == 0 && S_ISREG(status.st_mode))
+        result = nr_os_memory_peek(fd, &magic, sizeof magic);
+    if (result == -EBADMSG || (result == 0 && magic != NR_SHM_MAGIC))
         return nr_fail(-EBADMSG, "%s is no channel of Naru's, so it stays", path);
-    result = fd < 0 ? fd : nr_os_unlink(path);
+    if (result == 0)
+        result = nr_os_unlink(path);
     return result < 0
                ? nr_fail(result, "can't remove the channel %s: %s", path, nr_error_name(result))
                : 0;

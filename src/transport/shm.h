@@ -11,6 +11,7 @@
  * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
  * shm_bytes.c  one to one, and pairs: packed records (data/byte_ring.h)
  * shm_cell.c   the newest value (data/cell.h)
+ * shm_topic.c  to every subscriber (data/topic.h); shm_topic_recv.c
  * shm_reader.c who can only read: opening, and waiting without a word to anybody
  * shm_calls.c  request and reply (data/calls.h)
  *
@@ -24,6 +25,7 @@
 #include "data/calls.h"
 #include "data/gate.h"
 #include "data/slot_ring.h"
+#include "data/topic.h"
 #include "transport/endpoint.h"
 #include "transport/party.h"
 #include "transport/vigil.h"
@@ -35,7 +37,9 @@ enum {
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,
     NR_SHM_CELL = 4,
+    NR_SHM_TOPIC = 5,
     NR_SHM_CALLS = 6,
+    NR_SHM_TOPIC_OVERWRITING = 7,
     NR_SHM_SLOTS_MOST = 1 << 20, /* limits, of slots and of chunks */
     NR_SHM_SPIN_FIRST = 1000,    /* looks, before it is known whether they pay */
 };
@@ -98,6 +102,8 @@ struct nr_shm {
     int end;           /* pair: 0 or 1 */
     struct nr_party party;
     struct nr_slot_ring slots;
+    struct nr_topic topic;
+    struct nr_topic_reader reader; /* topic: under the endpoint's lock */
     struct nr_cell cell;
     uint64_t seen; /* cell: the version that was returned last */
     struct nr_calls calls;
@@ -105,7 +111,7 @@ struct nr_shm {
     struct nr_byte_ring out, in; /* pair: both; one to one: the one of the role */
     bool is_holding;             /* one to one: a record was taken and not acknowledged */
     bool is_loaning;
-    uint32_t held;      /* many to many: messages in hand */
+    uint32_t held;      /* many to many, topic: messages in hand */
     uint64_t told;      /* one to one: nr_byte_seat_word() as the receiver was told of it */
     bool has_barrier;   /* registered for it (os/barrier.h), so hot gates may be trusted */
     bool lacks_barrier; /* refused */
@@ -265,7 +271,7 @@ struct nr_shm_kind {
 };
 
 extern const struct nr_shm_kind nr_shm_slots_kind, nr_shm_bytes_kind, nr_shm_pair_kind,
-    nr_shm_cell_kind, nr_shm_calls_kind;
+    nr_shm_cell_kind, nr_shm_topic_kind, nr_shm_topic_overwriting_kind, nr_shm_calls_kind;
 
 const struct nr_shm_kind *nr_shm_kind_find(uint32_t number);
 const struct nr_shm_kind *nr_shm_kind_wanted(const struct naru_options *options); /* by a creator */

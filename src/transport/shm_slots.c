@@ -406,6 +406,8 @@ static int nr_shm_slots_join(struct nr_shm *shm)
 
 static void nr_shm_slots_repair(struct nr_shm *shm, unsigned dead)
 {
+    if (shm->slots.me != shm->party.me) /* it is joining, and looks for the dead before all else */
+        shm->slots.me = shm->party.me;
     nr_slot_repair(&shm->slots, dead);
 }
 

@@ -12,12 +12,14 @@ struct nr_case {
     const char *name;
     void (*body)(struct nr_channel *channel);
     unsigned needs, lacks;
-    unsigned also; /* NR_NEWEST, NR_CALLS: on these as well, which otherwise run what needs them */
-    int seconds;   /* 0: 10 */
+    unsigned
+        also; /* NR_NEWEST, NR_CALLS, NR_OVERWRITES: on these as well, which else run what needs them */
+    int seconds; /* 0: 10 */
 };
 
 extern const struct nr_case nr_basic_cases[], nr_wait_cases[], nr_hold_cases[], nr_many_cases[],
-    nr_death_cases[], nr_open_cases[], nr_prompt_cases[], nr_cell_cases[], nr_call_cases[];
+    nr_death_cases[], nr_open_cases[], nr_prompt_cases[], nr_cell_cases[], nr_call_cases[],
+    nr_topic_cases[];
 
 /* Room for one message in each process. */
 extern unsigned char nr_case_room[NR_PAYLOAD_ROOM_BYTES];

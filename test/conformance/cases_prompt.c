@@ -103,7 +103,7 @@ static void nr_prompt_sender(struct nr_channel *channel)
 const struct nr_case nr_prompt_cases[] = {
     {.name = "a receiver that waits is woken at once",
      .body = nr_prompt_receiver,
-     .also = NR_NEWEST},
+     .also = NR_NEWEST | NR_OVERWRITES},
     {.name = "a sender that waits is woken at once",
      .body = nr_prompt_sender,
      .needs = NR_BUFFERS | NR_FILLS},

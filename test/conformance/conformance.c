@@ -27,7 +27,7 @@ struct nr_expected {
 };
 
 static const struct nr_expected nr_expected_rows[] = {
-    {"shm", 1, 1, {"not in this version", NULL, NULL}},
+    {"shm", 1, 1, {NULL, NULL, NULL}},
     {"file", 0, 1, {"not in this version", "second channel", "not in this version"}},
     {"pipe", 1, 0, {"gone for the others", "not in this version", "not the newest"}},
     {"fifo", 0, 0, {"gone for the others", "second channel", "not the newest"}},
@@ -140,7 +140,7 @@ struct nr_test {
 
 static const struct nr_case *const nr_conformance_cases[] = {
     nr_basic_cases, nr_wait_cases,   nr_hold_cases, nr_many_cases, nr_death_cases,
-    nr_open_cases,  nr_prompt_cases, nr_cell_cases, nr_call_cases,
+    nr_open_cases,  nr_prompt_cases, nr_cell_cases, nr_call_cases, nr_topic_cases,
 };
 
 static void nr_conformance_body(void *argument)
@@ -195,7 +195,7 @@ static size_t nr_conformance_add(size_t count, const struct nr_row *row, const s
     struct nr_test *test = &nr_tests[count];
 
     if ((row->has & what->needs) != what->needs || (row->has & what->lacks) ||
-        (row->has & (NR_NEWEST | NR_CALLS) & ~(what->needs | what->also)))
+        (row->has & (NR_NEWEST | NR_CALLS | NR_OVERWRITES) & ~(what->needs | what->also)))
         return count;
     snprintf(test->name, sizeof test->name, "%s: %s", row->name, what->name);
     if (!nr_conformance_is_chosen(test->name))

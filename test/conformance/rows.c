@@ -91,6 +91,8 @@ enum {
                     NR_NAMED | NR_BOTH | NR_MANY_SENDERS | NR_MANY_RECEIVERS,
     NR_ROWS_SOCKET =
         NR_BUFFERS | NR_FILLS | NR_TELLS_SENDER | NR_SEND_FD | NR_TYPES | NR_ENDS | NR_DIES,
+    NR_ROWS_TOPIC = NR_EVERY | NR_BUFFERS | NR_LASTS | NR_NAMED | NR_PATH | NR_MANY_SENDERS |
+                    NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES | NR_SIZES | NR_FORBIDS,
     NR_ROWS_LISTEN = NR_NAMED | NR_MANY_SENDERS | NR_SENDER_FIRST | NR_BOTH | NR_CREATES_FIRST,
 };
 
@@ -151,6 +153,14 @@ const struct nr_row nr_rows[] = {
             NR_SIZES | NR_ONE_IN_HAND | NR_ENDS | NR_DIES,
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB, .one_to_one = 1},
      .name_it = nr_rows_name_plain},
+    {.name = "shm topic", .scheme = "shm",
+     .has = NR_ROWS_TOPIC | NR_FILLS, .large_bytes = 65536,
+     .options = {.pattern = NARU_TOPIC, .start = NARU_FROM_OLDEST}, .name_it = nr_rows_name_path},
+    {.name = "shm topic overwriting", .scheme = "shm",
+     .has = NR_ROWS_TOPIC | NR_OVERWRITES, .large_bytes = 65536,
+     .options = {.pattern = NARU_TOPIC, .start = NARU_FROM_OLDEST,
+                 .when_full = NARU_OVERWRITE_OLDEST},
+     .name_it = nr_rows_name_path},
     {.name = "shm cell", .scheme = "shm",
      .has = NR_NEWEST | NR_NAMED | NR_PATH | NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES |
             NR_SIZES | NR_FORBIDS | NR_LASTS | NR_MANY_RECEIVERS,

@@ -42,6 +42,8 @@ enum nr_row_has {
     NR_ONE_TO_ONE = 1 << 22,        /* one thread on each side */
     NR_NEWEST = 1 << 28,            /* a cell: a message replaces the one before */
     NR_CALLS = 1 << 29,             /* request and reply */
+    NR_OVERWRITES = 1u << 31,       /* when full, the oldest message goes */
+    NR_EVERY = 1 << 30,             /* a topic: each message to every receiver */
 };
 
 enum { NR_SENDER_END = 1, NR_RECEIVER_END = 0 };

@@ -35,7 +35,7 @@ static void skip_where_there_are_no_steps(void)
    only some are visited in a run, and more often. A waiting one takes its time. */
 static unsigned share(const struct nr_kill_operation *operation, enum nr_kill_state state)
 {
-    enum { SHARE = 18, SHARE_LONG = 60, EVERY = 4 };
+    enum { SHARE = 14, SHARE_LONG = 60, EVERY = 4 };
 
     if (operation->makes || operation->removes)
         return SHARE_LONG;
@@ -132,11 +132,13 @@ static void test_stopped_sender_is_named(void **state)
 static int group_setup(void **state)
 {
     const char *seed_text = getenv("NARU_SEED");
+    char name[40];
     uint64_t seed = seed_text ? strtoull(seed_text, NULL, 10) : (uint64_t)time(NULL);
 
     (void)state;
     print_message("# NARU_SEED=%llu\n", (unsigned long long)seed);
-    nr_kill_run_init(&run, seed);
+    snprintf(name, sizeof name, "naru-test-kill-%d", (int)getpid());
+    nr_kill_run_init(&run, seed, name);
     return 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kinds -- the channels that a victim dies on */
+#include "pair.h"
 #include "queue.h"
 
 enum { NR_KILL_SMALL_BYTES = 24, NR_KILL_LARGE_BYTES = 300 };
@@ -11,11 +12,11 @@ enum { NR_KILL_SMALL_BYTES = 24, NR_KILL_LARGE_BYTES = 300 };
 /* Four slots, six chunks. */
 #define NR_KILL_MANY_OPTIONS                                                                       \
     .size_bytes = sizeof(struct naru_options), .message_size_max_bytes = NR_KILL_ROOM_BYTES,       \
-    .capacity_messages = 4, .payload_bytes = 6 * NR_KILL_ROOM_BYTES, .participants_max = 6,        \
+    .capacity_messages = 4, .payload_bytes = 6 * NR_KILL_ROOM_BYTES, .participants_max = 8,        \
     .held_max = 4
 #define NR_KILL_ONE_OPTIONS                                                                        \
     .size_bytes = sizeof(struct naru_options), .message_size_max_bytes = NR_KILL_ROOM_BYTES,       \
-    .capacity_messages = 4, .participants_max = 5, .one_to_one = 1
+    .capacity_messages = 4, .participants_max = 8, .one_to_one = 1
 #define NR_KILL_ONE_STATES (NR_KILL_ALL & ~(1u << NR_KILL_ORPHANS))
 
 const struct nr_kill_kind nr_kill_kinds[] = {
@@ -49,5 +50,16 @@ const struct nr_kill_kind nr_kill_kinds[] = {
      .sizes = {NR_KILL_SMALL_BYTES, NR_KILL_LARGE_BYTES},
      .states = NR_KILL_ONE_STATES,
      NR_KILL_QUEUE},
+    {.name = "pair",
+     .options = {.size_bytes = sizeof(struct naru_options),
+                 .message_size_max_bytes = NR_KILL_ROOM_BYTES,
+                 .capacity_messages = 4},
+     .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_SMALL_BYTES},
+     .states = NR_KILL_ONE_STATES & ~(1u << NR_KILL_UNSWEPT),
+     .begin = nr_kill_pair_begin,
+     .forked = nr_kill_pair_forked,
+     .enter = nr_kill_pair_enter,
+     .settle = nr_kill_pair_settle,
+     .end = nr_kill_pair_end},
 };
 const unsigned nr_kill_kinds_count = sizeof nr_kill_kinds / sizeof nr_kill_kinds[0];

@@ -3,6 +3,7 @@
 #include "world.h"
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define NR_KILL_STATE(name) (1u << NR_KILL_##name)
 /* UNSWEPT is for who looks for the dead; for the others it would be as HALF. */
@@ -129,6 +130,14 @@ static int nr_kill_run_open(struct nr_kill_victim *victim)
 
     return naru_open(&victim->endpoint, world->uri, world->operation->role, &world->kind->options);
 }
+static int nr_kill_run_pair(struct nr_kill_victim *victim)
+{
+    return naru_pair(victim->world->ends, "shm://", &victim->world->kind->options);
+}
+static int nr_kill_run_assign(struct nr_kill_victim *victim)
+{
+    return naru_pair_assign(victim->world->ends[1], getpid());
+}
 static int nr_kill_run_unlink(struct nr_kill_victim *victim)
 {
     return naru_unlink(victim->world->uri);
@@ -155,7 +164,7 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .count = 1,
      .role = NARU_SENDER,
      .states = NR_KILL_STATE(FULL),
-     .kinds = "inline|chunks|at most once|one to one",
+     .kinds = "inline|chunks|at most once|one to one|pair",
      .prepare = nr_kill_with_patience,
      .waits = true,
      .run = nr_kill_run_send_waiting},
@@ -256,5 +265,18 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .states = NR_KILL_ALL,
      .kinds = NR_KILL_MANY,
      .run = nr_kill_run_stat},
+    {.name = "pair",
+     .role = NARU_SENDER,
+     .states = NR_KILL_STATE(EMPTY),
+     .kinds = "pair",
+     .is_alone = true,
+     .makes = true,
+     .run = nr_kill_run_pair},
+    {.name = "assign",
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL,
+     .kinds = "pair",
+     .is_alone = true,
+     .run = nr_kill_run_assign},
 };
 const unsigned nr_kill_operations_count = sizeof nr_kill_operations / sizeof nr_kill_operations[0];

@@ -69,7 +69,7 @@ static void nr_kill_wrap(struct nr_kill_world *world, struct naru_endpoint *send
 
     if (!receiver)
         receiver = nr_kill_open(world, NARU_RECEIVER);
-    for (unsigned i = 0; i < NR_KILL_LAPS; i++) {
+    for (unsigned i = 0; i < NR_KILL_LAPS + world->variant % NR_KILL_LAPS; i++) {
         nr_kill_ok(world, nr_kill_send(world, sender, NR_KILL_AFTER, i));
         nr_kill_ok(world, naru_recv(receiver, room, sizeof room, NULL, 0));
     }
@@ -120,8 +120,6 @@ void nr_kill_queue_one_dies(struct nr_kill_world *world, enum naru_role role)
 
 void nr_kill_queue_begin(struct nr_kill_world *world)
 {
-    enum naru_role others = world->operation->role == NARU_SENDER ? NARU_RECEIVER : NARU_SENDER;
-
     if (world->operation->makes)
         return;
     if (nr_kill_has_role(world, NARU_RECEIVER))
@@ -144,7 +142,6 @@ void nr_kill_queue_begin(struct nr_kill_world *world)
            world->loans_count < (nr_kill_is_one_to_one(world) ? 1 : 2))
         nr_kill_ok(world, naru_loan(world->sender, NR_KILL_ROOM_BYTES,
                                     &world->loans[world->loans_count++], 0));
-    (void)others;
     if (world->state == NR_KILL_UNSWEPT && world->operation->is_alone)
         nr_kill_queue_one_dies(world, world->operation->role);
 }

@@ -34,7 +34,9 @@ bool nr_kill_is_world(const struct nr_kill_kind *kind, enum nr_kill_state state,
 
     if (!(states & (1u << state)))
         return false;
-    return operation->kinds ? nr_kill_has_word(operation->kinds, kind->name) : kind->is_named;
+    if (operation->kinds)
+        return nr_kill_has_word(operation->kinds, kind->name);
+    return kind->is_named || !operation->is_alone;
 }
 
 /* xorshift64* */

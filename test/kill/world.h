@@ -58,6 +58,10 @@ struct nr_kill_ledger {
     int result;                             /* ... this, */
     unsigned got[NR_KILL_BATCH], got_count; /* and these messages */
     struct nr_step_death death;
+
+    /* A repairer's, if there is one: */
+    int repairer_is_ready, may_repair;
+    struct nr_step_death repairers_death;
 };
 
 struct nr_kill_world;
@@ -104,7 +108,7 @@ struct nr_kill_operation {
     unsigned count;
     enum naru_role role;
     unsigned states;
-    const char *kinds; /* the names of those it is for, as "a|b"; NULL: all that are named */
+    const char *kinds; /* the names of those it is for, as "a|b"; NULL: all where it makes sense */
     bool is_alone;     /* prepare() opens nothing: the operation does, or needs no endpoint */
     bool makes;        /* there is no channel yet */
     bool removes;      /* its name goes */
@@ -123,6 +127,7 @@ struct nr_kill_world {
     const char *uri;
     struct nr_kill_ledger *ledger;
     uint64_t random;   /* nr_kill_random() */
+    unsigned variant;  /* of the state, where it has some: the same for all victims of a path */
     long point;        /* for what is printed */
     unsigned progress; /* how much of the operation was done: messages that came, or went */
 

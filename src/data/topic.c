@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contents   words - sizes - looking around - chunks - publishing - joining - receiving - repair
+ *
+ * Joining    [J1], [J2]: all seq_cst. A subscriber stores its cursor, counts itself in `joins`, and then finds that
+ *            position t is not claimed. Whoever claims a position behind t has seen t claimed, so its look at
+ *            `joins` comes after that of the subscriber at t, and sees it. So only who claims t itself may not
+ *            know of the subscriber, and that uses again the slot of t - slots_count, which is older than
+ *            t - capacity: the oldest that a subscriber may begin with.
+ */
+#include "data/topic.h"
+#include "data/words.h"
+#include <assert.h>
+#include <errno.h>
+
+static_assert(sizeof(struct nr_topic_slot) == NR_TOPIC_HEADER_BYTES, "payload begins there");
+static_assert(sizeof(struct nr_topic_cursor) == 64, "a line of its own");
+
+/* -- words ------------------------------------------------------------------------------------ */
+
+enum {
+    NR_TOPIC_WRITING = 1,
+    NR_TOPIC_READY,
+    NR_TOPIC_SKIP
+};                                                          /* of a slot; a word of 0: never used */
+enum { NR_TOPIC_FREE = 0, NR_TOPIC_LOANED, NR_TOPIC_KEPT }; /* of a chunk; FREE is the word 0 */
+
+static uint64_t nr_topic_word(uint64_t position, unsigned state, uint32_t owner)
+{
+    return ((position + 1) << 16) | ((uint64_t)state << 12) | owner;
+}
+/* 1 + the position, so also the position behind it; 0: none */
+static uint64_t nr_topic_word_end(uint64_t word)
+{
+    return word >> 16;
+}
+static unsigned nr_topic_word_state(uint64_t word)
+{
+    return (unsigned)(word >> 12) & 15;
+}
+static uint32_t nr_topic_word_owner(uint64_t word)
+{
+    return (uint32_t)word & 4095;
+}
+
+/* A loaned chunk has no position. */
+static uint64_t nr_topic_loaned(uint32_t owner)
+{
+    return nr_topic_word(UINT64_MAX, NR_TOPIC_LOANED, owner);
+}
+
+static bool nr_topic_change(_Atomic uint64_t *place, uint64_t from, uint64_t to)
+{
+    return atomic_compare_exchange_strong_explicit(place, &from, to, memory_order_seq_cst,
+                                                   memory_order_acquire);
+}
+
+/* -- sizes ------------------------------------------------------------------------------------ */
+
+static size_t nr_topic_words_bytes(const struct nr_topic *sizes)
+{
+    return (sizes->chunks_count * sizeof(uint64_t) + 63) & ~(size_t)63;
+}
+
+size_t nr_topic_bytes(const struct nr_topic *sizes)
+{
+    return sizeof(struct nr_topic_shared) + sizes->cursors_count * sizeof(struct nr_topic_cursor) +
+           (size_t)sizes->slots_count * sizes->slot_bytes + nr_topic_words_bytes(sizes) +
+           sizes->chunks_count * sizes->chunk_bytes;
+}
+
+void nr_topic_attach(struct nr_topic *topic, void *memory)
+{
+    topic->shared = memory;
+    topic->cursors = (struct nr_topic_cursor *)(void *)(topic->shared + 1);
+    topic->slots = (char *)(topic->cursors + topic->cursors_count);
+    topic->chunk_words =
+        (_Atomic uint64_t *)(void *)(topic->slots + (size_t)topic->slots_count * topic->slot_bytes);
+    topic->chunks = (char *)topic->chunk_words + nr_topic_words_bytes(topic);
+    topic->reciprocal = UINT64_MAX / topic->slots_count + 1;
+    atomic_init(&topic->chunk_hint, 0);
+    atomic_init(&topic->limit, 0);
+    atomic_init(&topic->checked_joins, UINT64_MAX);
+    atomic_flag_clear(&topic->is_measuring);
+}
+
+/* position % slots_count. The quotient by the reciprocal is right or one too large. */
+static uint64_t nr_topic_index(const struct nr_topic *topic, uint64_t position)
+{
+    uint64_t quotient = (uint64_t)((unsigned __int128)position * topic->reciprocal >> 64);
+    uint64_t index = position - quotient * topic->slots_count;
+
+    return index < topic->slots_count ? index : index + topic->slots_count;
+}
+
+static struct nr_topic_slot *nr_topic_at(const struct nr_topic *topic, uint64_t position)
+{
+    return (struct nr_topic_slot *)(void *)(topic->slots +
+                                            nr_topic_index(topic, position) * topic->slot_bytes);
+}
+
+/* Others would have had to go around several times for a walk to take longer. */
+static uint32_t nr_topic_steps(const struct nr_topic *topic)
+{
+    return 8 * topic->slots_count + 64;
+}
+
+/* -- looking around --------------------------------------------------------------------------- */
+
+uint64_t nr_topic_tail(const struct nr_topic *topic)
+{
+    uint64_t position = atomic_load_explicit(&topic->shared->tail, memory_order_acquire);
+
+    for (uint32_t left = nr_topic_steps(topic); left; left--) {
+        uint64_t end = nr_topic_word_end(
+            atomic_load_explicit(&nr_topic_at(topic, position)->word, memory_order_seq_cst));
+        if (end <= position)
+            break;
+        position = end;
+    }
+    return position;
+}
+
+uint64_t nr_topic_slowest(const struct nr_topic *topic, uint32_t *ret_index)
+{
+    uint32_t end = atomic_load_explicit(&topic->shared->cursors_end, memory_order_seq_cst);
+    uint64_t slowest = UINT64_MAX;
+
+    *ret_index = NR_TOPIC_NOBODY;
+    for (uint32_t i = 0; i < end && i < topic->cursors_count; i++) {
+        /* [A2]: what a subscriber has passed it has also read. */
+        uint64_t position =
+            atomic_load_explicit(&topic->cursors[i].position, memory_order_seq_cst) - 1;
+        if (position < slowest) { /* 0, nobody, became UINT64_MAX */
+            slowest = position;
+            *ret_index = i;
+        }
+    }
+    return slowest;
+}
+
+static uint64_t nr_topic_oldest(const struct nr_topic *topic, uint64_t tail)
+{
+    uint32_t capacity = topic->slots_count - 1;
+
+    return tail > capacity ? tail - capacity : 0;
+}
+
+/* -- chunks ----------------------------------------------------------------------------------- */
+
+_Atomic uint64_t *nr_topic_chunk(const struct nr_topic *topic, uint32_t chunk)
+{
+    return (_Atomic uint64_t *)(void *)(topic->chunks + chunk * topic->chunk_bytes);
+}
+
+uint32_t nr_topic_loan(struct nr_topic *topic)
+{
+    uint32_t hint = atomic_load_explicit(&topic->chunk_hint, memory_order_relaxed);
+
+    for (uint32_t i = 0; i < topic->chunks_count; i++) {
+        uint32_t index = (hint + i) % topic->chunks_count;
+        _Atomic uint64_t *word = &topic->chunk_words[index];
+        if (atomic_load_explicit(word, memory_order_relaxed) != NR_TOPIC_FREE ||
+            !nr_topic_change(word, NR_TOPIC_FREE, nr_topic_loaned(topic->me)))
+            continue;
+        atomic_store_explicit(&topic->chunk_hint, (index + 1) % topic->chunks_count,
+                              memory_order_relaxed);
+        nr_words_fence_write(); /* [W1]: the slot that had it was claimed before it was freed */
+        return index;
+    }
+    return NR_TOPIC_NO_CHUNK;
+}
+
+/* A plain store: nobody but the repairer of a dead owner takes it away. */
+void nr_topic_unloan(struct nr_topic *topic, uint32_t chunk)
+{
+    atomic_store_explicit(&topic->chunk_words[chunk], NR_TOPIC_FREE, memory_order_release);
+}
+
+/* Frees the chunk that a slot names, if it is kept for just that position. */
+static void nr_topic_unkeep(struct nr_topic *topic, const struct nr_topic_slot *slot,
+                            uint64_t position)
+{
+    uint32_t chunk = atomic_load_explicit(&slot->chunk, memory_order_relaxed) - 1;
+
+    if (chunk < topic->chunks_count &&
+        nr_topic_change(&topic->chunk_words[chunk], nr_topic_word(position, NR_TOPIC_KEPT, 0),
+                        NR_TOPIC_FREE))
+        atomic_store_explicit(&topic->chunk_hint, chunk, memory_order_relaxed);
+}
+
+/* -- publishing ------------------------------------------------------------------------------- */
+
+/* Measures how far the subscribers let one publish. Of several threads one notes it, the others just know. */
+static uint64_t nr_topic_measure(struct nr_topic *topic, uint32_t *ret_blocker)
+{
+    bool notes = !atomic_flag_test_and_set_explicit(&topic->is_measuring, memory_order_acquire);
+    uint64_t joins = atomic_load_explicit(&topic->shared->joins, memory_order_seq_cst); /* [J2] */
+    uint64_t slowest = nr_topic_slowest(topic, ret_blocker);
+    uint64_t limit = slowest == UINT64_MAX ? slowest : slowest + topic->slots_count - 1;
+
+    if (notes) {
+        atomic_store_explicit(&topic->limit, limit, memory_order_relaxed);
+        atomic_store_explicit(&topic->checked_joins, joins, memory_order_release);
+        atomic_flag_clear_explicit(&topic->is_measuring, memory_order_release);
+    }
+    return limit;
+}
+
+static bool nr_topic_has_room(struct nr_topic *topic, uint64_t position, uint32_t *ret_blocker)
+{
+    if (!topic->cursors_count)
+        return true;
+    uint64_t joins = atomic_load_explicit(&topic->shared->joins, memory_order_seq_cst); /* [J2] */
+    if (atomic_load_explicit(&topic->checked_joins, memory_order_acquire) == joins &&
+        position < atomic_load_explicit(&topic->limit, memory_order_relaxed))
+        return true;
+    return position < nr_topic_measure(topic, ret_blocker);
+}
+
+int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t *ret_blocker)
+{
+    uint64_t position = atomic_load_explicit(&topic->shared->tail, memory_order_acquire);
+
+    *ret_blocker = NR_TOPIC_NOBODY;
+    for (uint32_t left = nr_topic_steps(topic); left; left--) {
+        struct nr_topic_slot *slot = nr_topic_at(topic, position);
+        uint64_t word = atomic_load_explicit(&slot->word, memory_order_seq_cst); /* [J2] */
+        uint64_t end = nr_topic_word_end(word);
+
+        if (end > position) { /* claimed, up to there */
+            position = end;
+            continue;
+        }
+        if (end + topic->slots_count != position + 1 && (end || position >= topic->slots_count))
+            return -EBADMSG;
+        if (nr_topic_word_state(word) == NR_TOPIC_WRITING) { /* a whole lap behind */
+            *ret_blocker = nr_topic_word_owner(word);
+            return -EBUSY;
+        }
+        if (!nr_topic_has_room(topic, position, ret_blocker))
+            return -EAGAIN;
+        if (!nr_topic_change(&slot->word, word,
+                             nr_topic_word(position, NR_TOPIC_WRITING, topic->me)))
+            continue;
+        if (atomic_load_explicit(&topic->shared->tail, memory_order_relaxed) <= position)
+            atomic_store_explicit(&topic->shared->tail, position + 1, memory_order_release);
+        nr_words_fence_write(); /* [W1]: who still reads the last lap's message sees the claim */
+        *ret = (struct nr_topic_claim){.slot = slot, .position = position, .before = word};
+        return 0;
+    }
+    return -EAGAIN;
+}
+
+void nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim, uint32_t chunk,
+                      const struct nr_topic_label *label)
+{
+    struct nr_topic_slot *slot = claim->slot;
+
+    if (claim->before) /* the last lap's chunk, before its name is overwritten */
+        nr_topic_unkeep(topic, slot, nr_topic_word_end(claim->before) - 1);
+    atomic_store_explicit(&slot->size_bytes, label->size_bytes, memory_order_relaxed);
+    atomic_store_explicit(&slot->sender_pid, label->sender_pid, memory_order_relaxed);
+    atomic_store_explicit(&slot->type, label->type, memory_order_relaxed);
+    atomic_store_explicit(&slot->chunk, chunk + 1, memory_order_relaxed);
+    if (chunk != NR_TOPIC_NO_CHUNK)
+        atomic_store_explicit(&topic->chunk_words[chunk],
+                              nr_topic_word(claim->position, NR_TOPIC_KEPT, 0),
+                              memory_order_release);
+    /* A plain store: only a dead owner's slot is ever taken away. [R1]: without release a subscriber could
+       read the payload of the last lap. */
+    atomic_store_explicit(&slot->word, nr_topic_word(claim->position, NR_TOPIC_READY, 0),
+                          memory_order_release);
+}
+
+void nr_topic_drop(struct nr_topic *topic)
+{
+    atomic_fetch_add_explicit(&topic->shared->dropped, 1, memory_order_relaxed);
+}
+
+/* -- joining ---------------------------------------------------------------------------------- */
+
+/* The position of the last message but `count`, among those from `oldest` on. */
+static uint64_t nr_topic_back(const struct nr_topic *topic, uint64_t oldest, uint64_t tail,
+                              uint64_t count)
+{
+    while (tail > oldest && count) {
+        uint64_t word =
+            atomic_load_explicit(&nr_topic_at(topic, --tail)->word, memory_order_relaxed);
+        count -= nr_topic_word_state(word) != NR_TOPIC_SKIP;
+    }
+    return tail;
+}
+
+static void nr_topic_show_cursor(struct nr_topic *topic, uint64_t position)
+{
+    uint32_t end = atomic_load_explicit(&topic->shared->cursors_end, memory_order_relaxed);
+
+    while (end <= topic->me &&
+           !atomic_compare_exchange_weak_explicit(&topic->shared->cursors_end, &end, topic->me + 1,
+                                                  memory_order_seq_cst, memory_order_relaxed))
+        ;
+    atomic_store_explicit(&topic->cursors[topic->me].position, position + 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&topic->shared->joins, 1, memory_order_seq_cst); /* [J1] */
+}
+
+void nr_topic_join(struct nr_topic *topic, struct nr_topic_reader *ret, enum nr_topic_start start,
+                   uint64_t count)
+{
+    uint64_t tail = nr_topic_tail(topic);
+
+    *ret = (struct nr_topic_reader){.dropped = nr_topic_dropped(topic)};
+    if (topic
+            ->cursors_count) { /* first a cursor that keeps what we may want, then look what that is */
+        nr_topic_show_cursor(topic, start == NR_TOPIC_NOW ? tail : nr_topic_oldest(topic, tail));
+        tail = nr_topic_tail(topic); /* [J1] */
+    }
+    uint64_t oldest = nr_topic_oldest(topic, tail);
+    ret->next = start == NR_TOPIC_NOW      ? tail
+                : start == NR_TOPIC_OLDEST ? oldest
+                                           : nr_topic_back(topic, oldest, tail, count);
+    ret->cursor = ret->next;
+    if (topic->cursors_count)
+        atomic_store_explicit(&topic->cursors[topic->me].position, ret->cursor + 1,
+                              memory_order_seq_cst);
+}
+
+void nr_topic_leave(struct nr_topic *topic)
+{
+    if (topic->cursors_count)
+        atomic_store_explicit(&topic->cursors[topic->me].position, 0, memory_order_release);
+}
+
+/* -- receiving -------------------------------------------------------------------------------- */
+
+int nr_topic_peek(const struct nr_topic *topic, uint64_t position, struct nr_topic_message *ret,
+                  uint32_t *ret_blocker)
+{
+    const struct nr_topic_slot *slot = nr_topic_at(topic, position);
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire); /* [A1] */
+    uint64_t end = nr_topic_word_end(word);
+
+    if (end <= position)
+        return -EAGAIN;
+    if (end > position + 1)
+        return -EOVERFLOW;
+    if (nr_topic_word_state(word) == NR_TOPIC_SKIP)
+        return -ENOMSG;
+    *ret_blocker = nr_topic_word_owner(word);
+    if (nr_topic_word_state(word) == NR_TOPIC_WRITING)
+        return -EBUSY;
+    uint32_t chunk = atomic_load_explicit(&slot->chunk, memory_order_relaxed) - 1;
+    *ret = (struct nr_topic_message){
+        .position = position,
+        .word = word,
+        .payload = slot->payload,
+        .label = {.size_bytes = atomic_load_explicit(&slot->size_bytes, memory_order_relaxed),
+                  .sender_pid = atomic_load_explicit(&slot->sender_pid, memory_order_relaxed),
+                  .type = atomic_load_explicit(&slot->type, memory_order_relaxed)},
+    };
+    if (chunk == NR_TOPIC_NO_CHUNK)
+        return ret->label.size_bytes <= nr_topic_inline_bytes(topic) ? 0 : -EBADMSG;
+    if (chunk >= topic->chunks_count || ret->label.size_bytes > topic->chunk_bytes)
+        return -EBADMSG;
+    ret->payload = nr_topic_chunk(topic, chunk);
+    return 0;
+}
+
+bool nr_topic_is_intact(const struct nr_topic *topic, const struct nr_topic_message *message)
+{
+    nr_words_fence_read(); /* [W2] */
+    return atomic_load_explicit(&nr_topic_at(topic, message->position)->word,
+                                memory_order_relaxed) == message->word;
+}
+
+int nr_topic_next(struct nr_topic *topic, struct nr_topic_reader *reader,
+                  struct nr_topic_message *ret, uint32_t *ret_blocker)
+{
+    uint64_t position =
+        reader->again ? reader->cursor + (uint64_t)__builtin_ctzll(reader->again) : reader->next;
+
+    if (position - reader->cursor >= NR_TOPIC_HELD_MOST)
+        return -ENOBUFS;
+    int result = nr_topic_peek(topic, position, ret, ret_blocker);
+    ret->position = position;
+    if (result == 0)
+        ret->deliveries = reader->deliveries[position % NR_TOPIC_HELD_MOST] + 1u;
+    return result;
+}
+
+void nr_topic_take(struct nr_topic_reader *reader, const struct nr_topic_message *message)
+{
+    uint8_t *deliveries = &reader->deliveries[message->position % NR_TOPIC_HELD_MOST];
+
+    if (message->position == reader->next)
+        reader->next++;
+    else
+        reader->again &= ~((uint64_t)1 << (message->position - reader->cursor));
+    *deliveries += *deliveries < UINT8_MAX;
+}
+
+void nr_topic_done(struct nr_topic *topic, struct nr_topic_reader *reader, uint64_t position)
+{
+    reader->deliveries[position % NR_TOPIC_HELD_MOST] = 0;
+    reader->done |= (uint64_t)1 << (position - reader->cursor);
+    if (!(reader->done & 1))
+        return;
+    while (reader->done & 1) {
+        reader->done >>= 1;
+        reader->again >>= 1;
+        reader->cursor++;
+    }
+    /* [R2]: our reads are done. */
+    atomic_store_explicit(&topic->cursors[topic->me].position, reader->cursor + 1,
+                          memory_order_release);
+}
+
+void nr_topic_give_back(struct nr_topic_reader *reader, uint64_t position)
+{
+    reader->again |= (uint64_t)1 << (position - reader->cursor);
+}
+
+void nr_topic_catch_up(const struct nr_topic *topic, struct nr_topic_reader *reader, unsigned times)
+{
+    uint64_t tail = nr_topic_tail(topic), capacity = topic->slots_count - 1;
+    uint64_t younger = times * (capacity / 4 + 1);
+    uint64_t next = nr_topic_oldest(topic, tail) + (younger < capacity ? younger : capacity - 1);
+
+    next = next < tail ? next : tail;
+    if (next <= reader->next) /* the tail's hint made no sense */
+        next = reader->next + 1;
+    reader->lost += next - reader->next;
+    reader->next = next;
+}
+
+bool nr_topic_may_read(const struct nr_topic *topic, const struct nr_topic_reader *reader)
+{
+    uint64_t word =
+        atomic_load_explicit(&nr_topic_at(topic, reader->next)->word, memory_order_acquire);
+    uint64_t end = nr_topic_word_end(word);
+
+    if (reader->again)
+        return true;
+    return end > reader->next &&
+           (end > reader->next + 1 || nr_topic_word_state(word) != NR_TOPIC_WRITING);
+}
+
+/* -- repair ----------------------------------------------------------------------------------- */
+
+/* The dead one had claimed this slot. What it had begun goes: the last lap's chunk may still be kept, or the new
+   one be kept already. Each is named by its position, so a repairer that comes late frees nothing else. */
+static void nr_topic_repair_slot(struct nr_topic *topic, struct nr_topic_slot *slot, uint32_t dead)
+{
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    uint64_t position = nr_topic_word_end(word) - 1;
+
+    if (nr_topic_word_state(word) != NR_TOPIC_WRITING || nr_topic_word_owner(word) != dead)
+        return;
+    nr_topic_unkeep(topic, slot, position);
+    if (position >= topic->slots_count)
+        nr_topic_unkeep(topic, slot, position - topic->slots_count);
+    nr_topic_change(&slot->word, word, nr_topic_word(position, NR_TOPIC_SKIP, 0));
+}
+
+void nr_topic_repair(struct nr_topic *topic, uint32_t dead)
+{
+    for (uint32_t i = 0; i < topic->slots_count; i++)
+        nr_topic_repair_slot(topic, nr_topic_at(topic, i), dead);
+    for (uint32_t i = 0; i < topic->chunks_count; i++)
+        nr_topic_change(&topic->chunk_words[i], nr_topic_loaned(dead), NR_TOPIC_FREE);
+    if (dead < topic->cursors_count)
+        atomic_store_explicit(&topic->cursors[dead].position, 0, memory_order_release);
+}
