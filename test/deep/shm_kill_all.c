@@ -21,7 +21,7 @@
 
 enum { WORKERS_MOST = 8, BUDGET_S = 20 };
 /* Of each worker, each second of its time. */
-enum { KILLS_LEAST = 60, POINTS_LEAST = 3000, PAIRS_LEAST = 3000 };
+enum { KILLS_LEAST = 60, POINTS_LEAST = 1000, PAIRS_LEAST = 1000 };
 
 static struct count {
     uint64_t kills, pair_kills, missed, worlds, points, images, pairs, pair_images;

@@ -220,7 +220,6 @@ static void nr_kill_notice(struct nr_kill_world *world, struct nr_kill_arrivals 
 
 /* -- all of it can be used again --------------------------------------------------------------- */
 
-/* What a channel of a kind has when it is new; 0: not measured yet. */
 struct nr_kill_room {
     unsigned messages, loans, entries;
 };
@@ -274,34 +273,57 @@ static unsigned nr_kill_entries(struct nr_kill_world *world)
     return count;
 }
 
-/* Those who live on without settling keep what they have. */
-static void nr_kill_is_all_there(struct nr_kill_world *world)
+static struct nr_kill_room nr_kill_room_now(struct nr_kill_world *world, bool with_entries)
+{
+    bool is_many = !nr_kill_is_one_to_one(world);
+
+    return (struct nr_kill_room){
+        .messages = nr_kill_fill(world),
+        .loans = is_many ? nr_kill_loans(world) : 0,
+        .entries = is_many && with_entries ? nr_kill_entries(world) : 0,
+    };
+}
+
+/* What a channel of this kind has when nobody has died in it. */
+static const struct nr_kill_room *nr_kill_room_new(struct nr_kill_world *world)
 {
     static struct nr_kill_room rooms[16];
     struct nr_kill_room *room = &rooms[world->kind - nr_kill_kinds];
-    const struct nr_kill_ledger *ledger = world->ledger;
-    bool is_many = !nr_kill_is_one_to_one(world);
-    struct nr_kill_room now = {.messages = nr_kill_fill(world)};
-    bool counts = is_many && !world->operation->removes;
-    bool is_new = room->messages == 0; /* the first world of a kind is made by its measurement */
+    struct nr_kill_world fresh = *world;
+    char uri[96];
 
-    if (is_many)
-        now.loans = nr_kill_loans(world);
-    if (is_many && (is_new || (counts && nr_kill_random(&world->random, 4) == 0)))
-        now.entries = nr_kill_entries(world) + ledger->others_entries;
-    now.loans += ledger->others_chunks;
-    if (is_new) {
-        *room = now;
-        return;
-    }
+    if (room->messages)
+        return room;
+    snprintf(uri, sizeof uri, "%s-new", world->uri);
+    fresh.uri = uri;
+    fresh.receiver = nr_kill_open(&fresh, NARU_RECEIVER);
+    fresh.sender = nr_kill_open(&fresh, NARU_SENDER);
+    *room = nr_kill_room_now(&fresh, true);
+    naru_close(fresh.sender);
+    naru_close(fresh.receiver);
+    nr_kill_ok(world, naru_unlink(uri));
+    return room;
+}
+
+/* Those who live on without settling keep what they have. */
+static void nr_kill_is_all_there(struct nr_kill_world *world)
+{
+    const struct nr_kill_room *room = nr_kill_room_new(world);
+    const struct nr_kill_ledger *ledger = world->ledger;
+    bool is_packed = nr_kill_is_one_to_one(world);
+    bool with_entries = !world->operation->removes && nr_kill_random(&world->random, 4) == 0;
+    struct nr_kill_room now = nr_kill_room_now(world, with_entries);
+
     /* Packed records leave more or less of a gap at the end of their ring. */
     nr_kill_check(
-        world, now.messages == room->messages || (!is_many && now.messages + 1 >= room->messages),
+        world, now.messages == room->messages || (is_packed && now.messages + 1 >= room->messages),
         "%u messages fit, of %u", now.messages, room->messages);
-    nr_kill_check(world, now.loans == room->loans || !is_many, "%u loans are left, of %u",
-                  now.loans, room->loans);
-    nr_kill_check(world, !now.entries || now.entries == room->entries, "%u can attach, of %u",
-                  now.entries, room->entries);
+    if (is_packed)
+        return;
+    nr_kill_check(world, now.loans + ledger->others_chunks == room->loans,
+                  "%u loans are left, of %u", now.loans, room->loans);
+    nr_kill_check(world, !with_entries || now.entries + ledger->others_entries == room->entries,
+                  "%u can attach, of %u", now.entries, room->entries);
 }
 
 /* Another process attaches, and a message crosses. */
