@@ -17,7 +17,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
-enum { KILLS = 10000, KILLS_SANITIZED = 600 };
+enum { KILLS = 10000, KILLS_SANITIZED = 300 };
 
 static struct nr_kill_run run;
 
@@ -35,7 +35,7 @@ static void skip_where_there_are_no_steps(void)
    only some are visited in a run, and more often. A waiting one takes its time. */
 static unsigned share(const struct nr_kill_operation *operation, enum nr_kill_state state)
 {
-    enum { SHARE = 14, SHARE_LONG = 60, EVERY = 4 };
+    enum { SHARE = 10, SHARE_LONG = 60, EVERY = 4 };
 
     if (operation->makes || operation->removes)
         return SHARE_LONG;

@@ -50,11 +50,12 @@ void nr_kill_cinema_deinit(struct nr_kill_cinema *cinema)
 bool nr_kill_is_filmed(const struct nr_kill_kind *kind, enum nr_kill_state state,
                        const struct nr_kill_operation *operation)
 {
-    /* One to one, the cast's place is needed by a survivor: it can't stay and keep what it has. */
-    bool keeps = state == NR_KILL_HELD || state == NR_KILL_LOANS;
+    /* A cast that leaves can't keep what it has; and who subscribes anew would get what was given back. */
+    bool keeps = state == NR_KILL_HELD || state == NR_KILL_LOANS || state == NR_KILL_ORPHANS ||
+                 state == NR_KILL_WRAPPED;
 
     return nr_kill_is_world(kind, state, operation) && kind->is_named && !operation->makes &&
-           !operation->removes && !operation->waits && !(keeps && kind->options.one_to_one);
+           !operation->removes && !operation->waits && !(keeps && kind->cast_leaves);
 }
 
 /* The one who brings the channel into its state, and keeps what it has until it is killed. */
@@ -64,7 +65,7 @@ static pid_t nr_kill_cast_start(struct nr_kill_cinema *cinema, struct nr_kill_wo
 
     if (pid == 0) {
         world->kind->begin(world);
-        if (world->kind->options.one_to_one) {
+        if (world->kind->cast_leaves) {
             naru_close(world->sender);
             naru_close(world->receiver);
         } else {
@@ -181,6 +182,7 @@ void nr_kill_world_film(struct nr_kill_cinema *cinema, const struct nr_kill_kind
     memset(cinema->stage, 0, NR_KILL_SIGNS * sizeof *cinema->stage);
     run->variant = nr_kill_random(&run->random, 1u << 16);
     nr_kill_world_init(&world, run, kind, state, operation);
+    world.is_film = true;
     pid_t cast = nr_kill_cast_start(cinema, &world), repairer = 0;
     void *memory = nr_kill_map(&world, &size_bytes);
     if (repairs) {

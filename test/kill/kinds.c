@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kinds -- the channels that a victim dies on */
+#include "cell.h"
 #include "pair.h"
 #include "queue.h"
 
@@ -17,6 +18,11 @@ enum { NR_KILL_SMALL_BYTES = 24, NR_KILL_LARGE_BYTES = 300 };
 #define NR_KILL_ONE_OPTIONS                                                                        \
     .size_bytes = sizeof(struct naru_options), .message_size_max_bytes = NR_KILL_ROOM_BYTES,       \
     .capacity_messages = 4, .participants_max = 8, .one_to_one = 1
+/* Who subscribes later gets what is kept. */
+#define NR_KILL_TOPIC_OPTIONS                                                                      \
+    .size_bytes = sizeof(struct naru_options), .pattern = NARU_TOPIC, .start = NARU_FROM_OLDEST,   \
+    .message_size_max_bytes = NR_KILL_ROOM_BYTES, .capacity_messages = 4,                          \
+    .payload_bytes = 10 * NR_KILL_ROOM_BYTES, .participants_max = 8
 #define NR_KILL_ONE_STATES (NR_KILL_ALL & ~(1u << NR_KILL_ORPHANS))
 
 const struct nr_kill_kind nr_kill_kinds[] = {
@@ -44,12 +50,39 @@ const struct nr_kill_kind nr_kill_kinds[] = {
      .options = {NR_KILL_ONE_OPTIONS},
      .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_SMALL_BYTES},
      .states = NR_KILL_ONE_STATES,
+     .cast_leaves = true,
      NR_KILL_QUEUE},
     {.name = "one to one, at most once",
      .options = {NR_KILL_ONE_OPTIONS, .delivery = NARU_AT_MOST_ONCE},
      .sizes = {NR_KILL_SMALL_BYTES, NR_KILL_LARGE_BYTES},
      .states = NR_KILL_ONE_STATES,
+     .cast_leaves = true,
      NR_KILL_QUEUE},
+    {.name = "topic",
+     .options = {NR_KILL_TOPIC_OPTIONS},
+     .sizes = {NR_KILL_SMALL_BYTES, NR_KILL_LARGE_BYTES},
+     .states = NR_KILL_ALL,
+     .cast_leaves = true,
+     NR_KILL_QUEUE},
+    {.name = "topic, overwriting",
+     .options = {NR_KILL_TOPIC_OPTIONS, .when_full = NARU_OVERWRITE_OLDEST},
+     .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_SMALL_BYTES},
+     .states = NR_KILL_ALL & ~(1u << NR_KILL_HELD | 1u << NR_KILL_ORPHANS),
+     .cast_leaves = true,
+     NR_KILL_QUEUE},
+    {.name = "cell",
+     .options = {.size_bytes = sizeof(struct naru_options),
+                 .pattern = NARU_CELL,
+                 .message_size_max_bytes = NR_KILL_ROOM_BYTES,
+                 .participants_max = 8},
+     .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_SMALL_BYTES},
+     .states = 1u << NR_KILL_EMPTY | 1u << NR_KILL_ONE | 1u << NR_KILL_WRAPPED,
+     .is_named = true,
+     .cast_leaves = true,
+     .begin = nr_kill_cell_begin,
+     .enter = nr_kill_open,
+     .settle = nr_kill_cell_settle,
+     .end = nr_kill_queue_end},
     {.name = "pair",
      .options = {.size_bytes = sizeof(struct naru_options),
                  .message_size_max_bytes = NR_KILL_ROOM_BYTES,

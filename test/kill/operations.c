@@ -46,7 +46,7 @@ static void nr_kill_with_hand(struct nr_kill_victim *victim)
     struct nr_kill_world *world = victim->world;
 
     nr_kill_ok(world, naru_take(victim->endpoint, &victim->messages[0], 0));
-    world->ledger->place[nr_kill_read(world, &victim->messages[0])] = NR_KILL_IN_VICTIMS_HAND;
+    nr_kill_in_hand(world, &victim->messages[0], NR_KILL_IN_VICTIMS_HAND);
 }
 
 /* Whoever waits spins at first. After it was in vain a few times, it sleeps at once. */
@@ -149,7 +149,7 @@ static int nr_kill_run_stat(struct nr_kill_victim *victim)
     return naru_stat(victim->endpoint, &stat);
 }
 
-#define NR_KILL_MANY "inline|chunks|at most once|overwriting"
+#define NR_KILL_MANY "inline|chunks|at most once|overwriting|topic|topic, overwriting|cell"
 
 const struct nr_kill_operation nr_kill_operations[] = {
     {.name = "send",
@@ -264,6 +264,11 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .role = NARU_RECEIVER,
      .states = NR_KILL_ALL,
      .kinds = NR_KILL_MANY,
+     .run = nr_kill_run_stat},
+    {.name = "stat, one to one",
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_USUAL,
+     .kinds = "one to one|one to one, at most once",
      .run = nr_kill_run_stat},
     {.name = "pair",
      .role = NARU_SENDER,

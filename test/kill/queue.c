@@ -107,10 +107,12 @@ void nr_kill_queue_one_dies(struct nr_kill_world *world, enum naru_role role)
     if (pid == 0) {
         struct naru_endpoint *endpoint = nr_kill_open(world, role);
         struct naru_message message;
-        if (role == NARU_SENDER)
+        if (role == NARU_SENDER) {
             naru_loan(endpoint, world->kind->sizes[0], &message, 0);
-        else
-            world->ledger->place[nr_kill_take(world, endpoint, &message)] = NR_KILL_IN_DEAD_HAND;
+        } else {
+            nr_kill_ok(world, naru_take(endpoint, &message, 0));
+            nr_kill_in_hand(world, &message, NR_KILL_IN_DEAD_HAND);
+        }
         nr_step_kill();
     }
     waitpid(pid, &status, 0);
@@ -277,6 +279,8 @@ static struct nr_kill_room nr_kill_room_now(struct nr_kill_world *world, bool wi
 {
     bool is_many = !nr_kill_is_one_to_one(world);
 
+    if (nr_kill_is_topic(world)) /* each slot keeps its chunk until it is used again */
+        nr_kill_fill(world);
     return (struct nr_kill_room){
         .messages = nr_kill_fill(world),
         .loans = is_many ? nr_kill_loans(world) : 0,

@@ -108,6 +108,13 @@ unsigned nr_kill_read(struct nr_kill_world *world, const struct naru_message *me
     return stamp.index;
 }
 
+void nr_kill_in_hand(struct nr_kill_world *world, const struct naru_message *message,
+                     enum nr_kill_place place)
+{
+    if (world->kind->options.pattern == 0)
+        world->ledger->place[nr_kill_read(world, message)] = (unsigned char)place;
+}
+
 /* It was in nobody's hand, and comes behind one that was sent later. */
 static bool nr_kill_is_late(const struct nr_kill_world *world,
                             const struct nr_kill_arrivals *arrivals, unsigned index)
@@ -194,11 +201,16 @@ unsigned nr_kill_judge(struct nr_kill_world *world, const struct nr_kill_arrival
 {
     const struct nr_kill_ledger *ledger = world->ledger;
     const struct naru_options *options = &world->kind->options;
-    enum nr_kill_effect effect = world->operation->effect;
+    enum nr_kill_effect effect =
+        nr_kill_is_topic(world) && world->operation->effect != NR_KILL_SENDS
+            ? NR_KILL_NOTHING
+            : world->operation->effect;
     bool is_most_once = options->delivery == NARU_AT_MOST_ONCE;
     bool overwrites = options->when_full == NARU_OVERWRITE_OLDEST && effect == NR_KILL_SENDS;
+    /* A topic keeps for later only what fits. */
+    bool displaces = world->is_film && nr_kill_is_topic(world) && effect == NR_KILL_SENDS;
     /* How many the operation may have touched, and whether they may be gone. */
-    unsigned touched = overwrites ? world->operation->count
+    unsigned touched = overwrites || displaces ? world->operation->count
                        : effect == NR_KILL_RECEIVES || effect == NR_KILL_TAKES
                            ? world->operation->count
                            : 0;
@@ -249,7 +261,7 @@ unsigned nr_kill_judge(struct nr_kill_world *world, const struct nr_kill_arrival
         }
         nr_kill_check(world, missing <= ledger->got_count, "%u messages are lost", missing);
     }
-    if (overwrites || effect == NR_KILL_TAKES)
+    if (!displaces && (overwrites || effect == NR_KILL_TAKES))
         least += missing;
     world->progress = arrivals->victims + (is_most_once ? 0 : missing);
     *ret_most = least + most + missing;

@@ -72,8 +72,8 @@ struct nr_kill_kind {
     struct naru_options options;
     size_t sizes[2]; /* of messages, in turn */
     unsigned states;
-    bool is_named; /* naru_open() finds it */
-    bool has_chunks;
+    bool is_named;    /* naru_open() finds it */
+    bool cast_leaves; /* in a film: survivors need its place, or its cursor would hold them up */
 
     void (*begin)(struct nr_kill_world *world);
     void (*forked)(struct nr_kill_world *world, pid_t victim); /* in the parent; may be NULL */
@@ -131,6 +131,8 @@ struct nr_kill_world {
     long point;        /* for what is printed */
     unsigned progress; /* how much of the operation was done: messages that came, or went */
 
+    bool is_film; /* survivors attach only when all is over (film.h) */
+
     struct naru_endpoint *sender, *receiver; /* the survivors'; a pair: [0] is theirs */
     struct naru_endpoint *ends[2];
     struct naru_message held[2], loans[2];
@@ -163,6 +165,16 @@ int nr_kill_check_ok(const struct nr_kill_world *world, const char *file, int li
 
 size_t nr_kill_size(const struct nr_kill_world *world, unsigned index);
 struct naru_endpoint *nr_kill_open(struct nr_kill_world *world, enum naru_role role);
+
+/* Each gets its own copy: what a victim receives is nobody's loss. */
+static inline bool nr_kill_is_topic(const struct nr_kill_world *world)
+{
+    return world->kind->options.pattern == NARU_TOPIC;
+}
+
+/* The message is in a hand that will be dead. */
+void nr_kill_in_hand(struct nr_kill_world *world, const struct naru_message *message,
+                     enum nr_kill_place place);
 
 /* Sends message `index` of `maker`; what naru_send() returns. */
 int nr_kill_send(struct nr_kill_world *world, struct naru_endpoint *endpoint,
