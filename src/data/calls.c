@@ -28,6 +28,9 @@ struct nr_call_item {
     uint32_t index;
 };
 
+/* A word changes a few times in a call's life: more tries are needed only where someone writes at random. */
+enum { NR_CALL_TRIES = 16 };
+
 static uint64_t nr_call_word(uint64_t number, enum nr_call_state state, uint32_t owner)
 {
     return (number << 16) | ((uint64_t)state << 12) | owner;
@@ -202,7 +205,9 @@ bool nr_calls_withdraw(struct nr_calls *calls, const struct nr_call_ticket *tick
     struct nr_call_entry *entry = nr_call_at(calls, ticket->index);
     uint64_t word = nr_call_read(entry);
 
-    while (nr_call_number(word) == ticket->number && nr_call_given_up(word) != word)
+    for (int tries = 0; tries < NR_CALL_TRIES && nr_call_number(word) == ticket->number &&
+                        nr_call_given_up(word) != word;
+         tries++)
         if (nr_call_change(entry, &word, nr_call_given_up(word)))
             return true;
     return false;
@@ -229,8 +234,11 @@ static bool nr_call_seize(struct nr_calls *calls, uint32_t index, uint64_t numbe
     struct nr_call_entry *entry = nr_call_at(calls, index);
     uint64_t word = nr_call_read(entry);
 
-    while ((nr_call_state(word) == NR_CALL_WAITING && number == nr_call_number(word)) ||
-           (nr_call_state(word) == NR_CALL_ORPHAN && (!number || number == nr_call_number(word)))) {
+    for (int tries = 0; tries < NR_CALL_TRIES; tries++) {
+        enum nr_call_state state = nr_call_state(word);
+        if (!(state == NR_CALL_WAITING && number == nr_call_number(word)) &&
+            !(state == NR_CALL_ORPHAN && (!number || number == nr_call_number(word))))
+            break;
         uint64_t taken = nr_call_word(nr_call_number(word), NR_CALL_TAKEN, calls->me);
         if (!nr_call_change(entry, &word, taken)) /* [A1] */
             continue;
@@ -363,9 +371,13 @@ void nr_calls_repair(struct nr_calls *calls, uint32_t dead)
     for (uint32_t i = 0; i < calls->count; i++) {
         struct nr_call_entry *entry = nr_call_at(calls, i);
         uint64_t word = nr_call_read(entry);
-        for (uint64_t next; (next = nr_call_without(calls, entry, word, dead)) != word;)
+        for (int tries = 0; tries < NR_CALL_TRIES; tries++) {
+            uint64_t next = nr_call_without(calls, entry, word, dead);
+            if (next == word)
+                break;
             if (nr_call_change(entry, &word, next))
                 word = next; /* TAKEN by the dead of the dead: in two steps */
+        }
     }
     nr_slot_repair(&calls->ring, dead);
 }

@@ -48,12 +48,21 @@ static int nr_shm_topic_too_many(struct nr_shm *shm)
         shm->endpoint.uri, NR_TOPIC_HELD_MOST);
 }
 
+/* Longer than any that can be sent here. */
+static bool nr_shm_topic_is_damaged(const struct nr_shm *shm,
+                                    const struct nr_topic_message *message)
+{
+    return message->label.size_bytes > shm->endpoint.options.message_size_max_bytes;
+}
+
 /* What a look at the next message said, under the lock. 0, or what to give to nr_shm_topic_wait(). */
 static int nr_shm_topic_next(struct nr_shm *shm, struct nr_topic_message *ret,
                              uint32_t *ret_blocker)
 {
     for (uint32_t left = shm->topic.slots_count + 1; left; left--) {
         int result = nr_topic_next(&shm->topic, &shm->reader, ret, ret_blocker);
+        if (result == 0 && nr_shm_topic_is_damaged(shm, ret))
+            result = -EBADMSG;
         if (result == -ENOMSG || result == -EBADMSG)
             nr_shm_topic_pass(shm, ret);
         if (result != -ENOMSG)
@@ -200,6 +209,8 @@ static int nr_shm_topic_try(struct nr_shm *shm, struct naru_message *message, ui
 
     if (result != 0 && result != -EBADMSG)
         return result;
+    if (result == 0 && nr_shm_topic_is_damaged(shm, &next))
+        result = -EBADMSG;
     if (result == 0 && next.label.size_bytes > message->capacity_bytes)
         result = -EMSGSIZE;
     if (result == 0)
