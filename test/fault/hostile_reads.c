@@ -147,7 +147,7 @@ static int test_teardown(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[16];
+    struct CMUnitTest tests[32];
 
     seed = from_environment("NARU_SEED", 1);
     for (unsigned i = 0; i < nr_hostile_channels_count; i++)

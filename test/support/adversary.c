@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* -- the segments ---------------------------------------------------------------------------- */
@@ -19,6 +20,8 @@ enum { SEGMENTS = 16 };
 static struct segment {
     char *memory;
     size_t size_bytes;
+    ino_t file;
+    bool is_read_only;
 } segments[SEGMENTS];
 
 unsigned long nr_adversary_loads_count, nr_adversary_changes_count, nr_adversary_loads_most;
@@ -53,7 +56,14 @@ void *__wrap_mmap64(void *address, size_t size_bytes, int protection, int flags,
         errno = error;
         return memory;
     }
-    *segment = (struct segment){.memory = memory, .size_bytes = size_bytes};
+    struct stat status = {0};
+    fstat(fd, &status);
+    *segment = (struct segment){
+        .memory = memory,
+        .size_bytes = size_bytes,
+        .file = status.st_ino,
+        .is_read_only = !(protection & PROT_WRITE),
+    };
     return memory;
 }
 
@@ -176,6 +186,20 @@ static uint64_t choose(uint64_t word, unsigned size_bytes)
     }
 }
 
+/* Where the word at `at` can be written: this process may have mapped the file twice. NULL: nowhere. */
+static char *writable(const struct segment *segment, char *at)
+{
+    const struct segment *other = segments;
+
+    if (!segment->is_read_only)
+        return at;
+    while (!other->memory || other->file != segment->file || other->is_read_only ||
+           other->size_bytes != segment->size_bytes)
+        if (++other == segments + SEGMENTS)
+            return NULL;
+    return other->memory + (at - segment->memory);
+}
+
 static void loads(void *address, size_t size_bytes)
 {
     const struct segment *segment = segments;
@@ -194,10 +218,11 @@ static void loads(void *address, size_t size_bytes)
     memcpy(&word, address, size_bytes);
     if (word)
         remembered[remembered_next++ % REMEMBERED] = word;
-    if (next_random() % one_in)
+    char *place = writable(segment, address);
+    if (next_random() % one_in || !place)
         return;
     word = choose(word, (unsigned)size_bytes);
-    memcpy(address, &word, size_bytes);
+    memcpy(place, &word, size_bytes);
     nr_adversary_changes_count++;
 }
 

@@ -12,6 +12,10 @@
 #define SMALL                                                                                      \
     .message_size_max_bytes = 200, .capacity_messages = 4, .payload_bytes = 6 * 256,               \
     .participants_max = 4
+#define CELL .message_size_max_bytes = 200, .participants_max = 4, .pattern = NARU_CELL
+#define CALL                                                                                       \
+    .message_size_max_bytes = 200, .capacity_messages = 4, .participants_max = 4,                  \
+    .pattern = NARU_CALL
 
 const struct nr_hostile_channel nr_hostile_channels[] = {
     {.name = "many to many", .options = {SMALL}},
@@ -22,6 +26,18 @@ const struct nr_hostile_channel nr_hostile_channels[] = {
     {.name = "one to one, at most once",
      .options = {SMALL, .one_to_one = 1, .delivery = NARU_AT_MOST_ONCE}},
     {.name = "pair", .options = {.message_size_max_bytes = 200}, .is_pair = true},
+    {.name = "topic", .options = {SMALL, .pattern = NARU_TOPIC}},
+    {.name = "topic, overwriting",
+     .options = {SMALL, .pattern = NARU_TOPIC, .when_full = NARU_OVERWRITE_OLDEST},
+     .copies = true},
+    {.name = "topic, overwriting, read-only",
+     .options = {SMALL, .pattern = NARU_TOPIC, .when_full = NARU_OVERWRITE_OLDEST},
+     .reads_only = true,
+     .copies = true},
+    {.name = "cell", .options = {CELL}, .copies = true},
+    {.name = "cell, read-only", .options = {CELL}, .reads_only = true, .copies = true},
+    {.name = "call", .options = {CALL}},
+    {.name = "call, at most once", .options = {CALL, .delivery = NARU_AT_MOST_ONCE}},
 };
 const unsigned nr_hostile_channels_count =
     sizeof nr_hostile_channels / sizeof nr_hostile_channels[0];
@@ -64,8 +80,11 @@ static const int sending[] = {-EAGAIN,     -ETIMEDOUT, -ENOBUFS, -EPIPE,
                               -EOWNERDEAD, -EBUSY,     -EBADMSG, 0};
 static const int receiving[] = {-EMSGSIZE,   -EAGAIN, -ETIMEDOUT, -ENOBUFS, -EPIPE,
                                 -EOWNERDEAD, -EBUSY,  -EBADMSG,   0};
-static const int ending[] = {-EINVAL, 0};
-static const int opening[] = {-EBADMSG, -EBUSY, -EPROTO, -EINVAL, -EXDEV, -ENOENT, 0};
+static const int ending[] = {-EINVAL, -EOPNOTSUPP, 0};
+static const int answered[] = {-EREMOTEIO,  -EMSGSIZE, -EAGAIN,  -ETIMEDOUT, -EPIPE,
+                               -EOWNERDEAD, -EBUSY,    -EBADMSG, -EINVAL,    0};
+static const int replying[] = {-EPIPE, -EINVAL, -EBADMSG, 0};
+static const int opening[] = {-EBADMSG, -EBUSY, -EPROTO, -EINVAL, -EXDEV, -ENOENT, -EOPNOTSUPP, 0};
 static const int never[] = {0};
 
 static int judge(struct nr_hostile *hostile, const char *operation, int result, const int *allowed)
@@ -76,6 +95,8 @@ static int judge(struct nr_hostile *hostile, const char *operation, int result, 
     hostile->good += result >= 0;
     if (result >= 0)
         return result;
+    if (result == -EOPNOTSUPP && hostile->takes_what_is_there)
+        return result; /* it is another kind of channel now */
     while (*allowed && *allowed != result)
         allowed++;
     nr_check(*allowed, "%s: %s gave %d (%s), which is not documented: %s", hostile->channel->name,
@@ -97,7 +118,8 @@ static void check_size(struct nr_hostile *hostile, size_t size_bytes, size_t mos
 
 static void check_place(struct nr_hostile *hostile, const struct naru_message *message)
 {
-    nr_check(!hostile->is_inside || hostile->is_inside(message->data, message->capacity_bytes),
+    nr_check(hostile->channel->copies || !hostile->is_inside ||
+                 hostile->is_inside(message->data, message->capacity_bytes),
              "%s: %zu bytes at %p are not in the segment", hostile->channel->name,
              message->capacity_bytes, message->data);
 }
@@ -177,6 +199,46 @@ static void step_recv_many(struct nr_hostile *hostile)
         check_size(hostile, messages[i].size_bytes, messages[i].capacity_bytes);
 }
 
+/* Only of calls: begins one, or looks for its reply, or gives it up. */
+static void step_call(struct nr_hostile *hostile)
+{
+    struct naru_call *call = &hostile->calls[below(hostile, NR_HOSTILE_CALLS)];
+    struct naru_endpoint *client = hostile->ends[0];
+
+    if (call->size_bytes && below(hostile, 5) == 0) {
+        JUDGE("call_cancel", naru_call_cancel(client, call), ending);
+        call->size_bytes = 0;
+    } else if (call->size_bytes) {
+        call->reply_capacity_bytes = random_size(hostile);
+        call->reply = room_of(hostile, call->reply_capacity_bytes);
+        int result = JUDGE("call_end", naru_call_end(client, call, hostile->timeout_ns), answered);
+        if (result == 0)
+            check_size(hostile, call->reply_size_bytes, call->reply_capacity_bytes);
+        if (result == -EMSGSIZE)
+            check_size(hostile, call->reply_size_bytes, hostile->size_max_bytes);
+        if (result != -EAGAIN && result != -ETIMEDOUT && result != -EMSGSIZE)
+            call->size_bytes = 0;
+    } else {
+        *call = (struct naru_call){.size_bytes = sizeof *call,
+                                   .request_size_bytes = random_size(hostile)};
+        call->request = room_of(hostile, call->request_size_bytes);
+        if (JUDGE("call_begin", naru_call_begin(client, call, hostile->timeout_ns), sending) < 0)
+            call->size_bytes = 0;
+    }
+}
+
+static void step_reply(struct nr_hostile *hostile, struct naru_message *request)
+{
+    size_t size_bytes = random_size(hostile);
+    void *data = room_of(hostile, size_bytes);
+
+    if (below(hostile, 4))
+        JUDGE("reply", naru_reply(hostile->ends[1], request, data, size_bytes), replying);
+    else
+        JUDGE("reply_error", naru_reply_error(hostile->ends[1], request, 7, data, size_bytes),
+              replying);
+}
+
 /* Takes one, or ends one of those that are held. */
 static void step_take(struct nr_hostile *hostile)
 {
@@ -185,6 +247,8 @@ static void step_take(struct nr_hostile *hostile)
     if (held->data) {
         if (below(hostile, 3) == 0)
             JUDGE("requeue", naru_requeue(hostile->ends[1], held), ending);
+        else if (hostile->channel->options.pattern == NARU_CALL)
+            step_reply(hostile, held);
         else
             JUDGE("ack", naru_ack(hostile->ends[1], held), ending);
         held->data = NULL;
@@ -222,22 +286,43 @@ static void step_reopen(struct nr_hostile *hostile)
     nr_hostile_open(hostile);
 }
 
+enum { NO_CALL = 1 << NARU_QUEUE | 1 << NARU_TOPIC | 1 << NARU_CELL };
+
 static const struct {
     void (*run)(struct nr_hostile *hostile);
     int end; /* which one it needs; 2: both, 3: none */
     unsigned weight;
+    unsigned patterns; /* bits; 0: any */
 } steps[] = {
-    {step_send, 0, 8}, {step_send_many, 0, 3},  {step_loan, 0, 6},
-    {step_recv, 1, 6}, {step_recv_many, 1, 3},  {step_take, 1, 9},
-    {step_stat, 2, 1}, {step_descriptor, 1, 1}, {step_reopen, 3, 1},
+    {step_send, 0, 8, NO_CALL},
+    {step_send_many, 0, 3, NO_CALL},
+    {step_loan, 0, 6, NO_CALL},
+    {step_recv, 1, 6, NO_CALL},
+    {step_recv_many, 1, 3, NO_CALL},
+    {step_call, 0, 9, 1 << NARU_CALL},
+    {step_take, 1, 9, 0},
+    {step_stat, 2, 1, 0},
+    {step_descriptor, 1, 1, 0},
+    {step_reopen, 3, 1, 0},
 };
+
+static unsigned weight(const struct nr_hostile *hostile, size_t step)
+{
+    enum naru_pattern pattern = hostile->channel->options.pattern;
+    unsigned bit = 1u << (pattern ? pattern : NARU_QUEUE);
+
+    return steps[step].patterns && !(steps[step].patterns & bit) ? 0 : steps[step].weight;
+}
 
 void nr_hostile_step(struct nr_hostile *hostile)
 {
-    size_t i, choice = below(hostile, 38);
+    size_t total = 0, i;
 
-    for (i = 0; choice >= steps[i].weight; i++)
-        choice -= steps[i].weight;
+    for (i = 0; i < sizeof steps / sizeof steps[0]; i++)
+        total += weight(hostile, i);
+    size_t choice = below(hostile, total);
+    for (i = 0; choice >= weight(hostile, i); i++)
+        choice -= weight(hostile, i);
     bool has_sender = hostile->ends[0], has_receiver = hostile->ends[1];
     bool can[] = {has_sender, has_receiver, has_sender && has_receiver, true};
     if (can[steps[i].end])
@@ -261,12 +346,14 @@ void nr_hostile_open(struct nr_hostile *hostile)
             hostile->ends[0] = hostile->ends[1] = NULL;
         return;
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
+        options.read_only = hostile->channel->reads_only;
         if (JUDGE("open",
                   naru_open(&hostile->ends[i], hostile->uri, i ? NARU_RECEIVER : NARU_SENDER,
                             &options),
                   opening) < 0)
             hostile->ends[i] = NULL;
+    }
     struct naru_stat stat = {.size_bytes = sizeof stat};
     if (hostile->takes_what_is_there && hostile->ends[0] && naru_stat(hostile->ends[0], &stat) == 0)
         hostile->size_max_bytes = stat.message_size_max_bytes < NR_HOSTILE_ROOM_BYTES
@@ -286,4 +373,6 @@ void nr_hostile_close(struct nr_hostile *hostile)
     hostile->loan.data = NULL;
     for (int i = 0; i < NR_HOSTILE_HELD; i++)
         hostile->held[i].data = NULL;
+    for (int i = 0; i < NR_HOSTILE_CALLS; i++)
+        hostile->calls[i].size_bytes = 0;
 }

@@ -8,7 +8,7 @@
  *            when a result is not documented or has no text, or when a size or an address is not to be believed.
  * Seeds      Everything random comes from `random`, so that one seed gives one run.
  */
-#include <naru/endpoint.h>
+#include <naru/call.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,11 +16,13 @@ struct nr_hostile_channel {
     const char *name;
     struct naru_options options; /* size_bytes is set when it is opened */
     bool is_pair;
+    bool reads_only; /* its receiver maps it read-only */
+    bool copies;     /* what is taken does not stand in the segment */
 };
 extern const struct nr_hostile_channel nr_hostile_channels[];
 extern const unsigned nr_hostile_channels_count;
 
-enum { NR_HOSTILE_HELD = 3, NR_HOSTILE_ROOM_BYTES = 4096 };
+enum { NR_HOSTILE_HELD = 3, NR_HOSTILE_CALLS = 2, NR_HOSTILE_ROOM_BYTES = 4096 };
 
 struct nr_hostile {
     const struct nr_hostile_channel *channel;
@@ -33,6 +35,7 @@ struct nr_hostile {
     struct naru_endpoint *ends[2]; /* who sends, who receives; NULL: could not be opened */
     struct naru_message loan;      /* data NULL: none */
     struct naru_message held[NR_HOSTILE_HELD];
+    struct naru_call calls[NR_HOSTILE_CALLS]; /* size_bytes 0: not begun */
     unsigned char *room;       /* made on first use; behind it nothing may be written */
     unsigned long steps, good; /* good: those that succeeded */
     /* NULL, or whether a message that is handed out in place is inside a segment. */
