@@ -48,13 +48,20 @@ struct model_cell {
     uint16_t read_clock[MODEL_PROCESSES];
 };
 
+/* A hash. */
+struct model_key {
+    uint64_t first, second;
+};
+
 enum model_status { MODEL_READY, MODEL_PAUSED, MODEL_ASLEEP, MODEL_FINISHED, MODEL_DEAD };
 
 struct model_process {
     struct model_view now, acquired, released; /* acquired, released: for fences */
     struct model_view stored;                  /* `now` at its last store */
+    struct model_key stack_key;
     char *sp;
     uint32_t sleeps_on;
+    uint8_t has_stack_key; /* it is that of the stack as it is now */
     uint8_t status, is_started;
     uint8_t is_changed; /* by others, since it last began to wait */
     uint8_t is_stale;   /* it has read an older value since then */
@@ -150,14 +157,12 @@ uint64_t model_newest(const volatile void *place, unsigned size);
 
 /* -- snapshot.c -- */
 
-struct model_key {
-    uint64_t first, second;
-};
 size_t model_snapshot_bytes(void); /* at most */
 size_t model_snapshot_save(char *place);
 void model_snapshot_restore(const char *place);
 /* The state without what is left of the budget; `sees_old`: loads may still see older values. */
-struct model_key model_snapshot_key(bool sees_old);
+struct model_key model_key_of_bytes(void);
+struct model_key model_key_of_state(struct model_key bytes, bool sees_old);
 
 /* -- visited.c -- */
 

@@ -46,6 +46,7 @@ struct model_protocol {
 extern char model_shared[MODEL_SHARED_BYTES];
 
 unsigned model_variant(void);
+unsigned model_processes(void);
 
 /* Nothing can be done until another process changes something. */
 void model_pause(void);

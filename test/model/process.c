@@ -97,6 +97,7 @@ enum model_event model_resume(void)
     }
     if (!process->is_started)
         model_start(process);
+    process->has_stack_key = false;
     model_is_inside = true;
     model_switch(&model_search_sp, process->sp);
     model_is_inside = false;

@@ -49,6 +49,11 @@ unsigned model_variant(void)
     return model_scenario->variant;
 }
 
+unsigned model_processes(void)
+{
+    return model_scenario->processes;
+}
+
 const char *model_failure(void)
 {
     return model_failure_text;
@@ -176,17 +181,14 @@ static int model_look_up(struct model_key *ret)
 {
     struct model_budget none_stale = model_world.left;
     int result;
+    struct model_key bytes = model_key_of_bytes();
 
     none_stale.stale_reads = 0;
-    if (model_world.left.stale_reads == 0) {
-        *ret = model_snapshot_key(false);
-        result = model_visited_add(*ret, model_world.left);
-    } else {
-        *ret = model_snapshot_key(true);
-        result = model_visited_add(*ret, model_world.left);
-        if (result == 0 && model_visited_add(model_snapshot_key(false), none_stale) < 0)
-            result = -1;
-    }
+    *ret = model_key_of_state(bytes, model_world.left.stale_reads > 0);
+    result = model_visited_add(*ret, model_world.left);
+    if (result == 0 && model_world.left.stale_reads &&
+        model_visited_add(model_key_of_state(bytes, false), none_stale) < 0)
+        result = -1;
     return result < 0 ? -1 : !result;
 }
 

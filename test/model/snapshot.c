@@ -185,11 +185,8 @@ static void model_mix_process(struct model_key *key, unsigned index,
     }
     /* What was acquired counts only beyond what is known. */
     struct model_view acquired = it->acquired;
-    size_t used = model_stack_used(index);
     model_join(&acquired, &it->now);
     model_mix(key, flags, it->sleeps_on);
-    model_mix(key, used, index);
-    model_mix_bytes(key, model_stack_base(index) - used, used);
     model_mix_view(key, &it->now, floor);
     if (model_has_fences) {
         model_mix_view(key, &acquired, floor);
@@ -234,15 +231,34 @@ static void model_mix_cells(struct model_key *key, const struct model_floor *flo
     }
 }
 
-struct model_key model_snapshot_key(bool sees_old)
+/* What both keys have in common: memory and stacks. A stack changes only while its process runs. */
+struct model_key model_key_of_bytes(void)
 {
     struct model_key key = {model_world.current,
-                            model_world.repaired | model_world.death_wakes << 8};
-    struct model_floor floor;
+                            model_world.repaired | (uint64_t)model_world.death_wakes << 8};
 
-    model_find_floor(&floor, sees_old);
     model_mix_bytes(&key, model_shared, model_scenario->shared_bytes);
     model_mix_bytes(&key, model_scenario->state, model_scenario->state_bytes);
+    for (unsigned i = 0; i < model_scenario->processes; i++) {
+        struct model_process *it = &model_world.processes[i];
+        size_t used = model_stack_used(i);
+        if (used && !it->has_stack_key) {
+            it->stack_key = (struct model_key){used, i};
+            model_mix_bytes(&it->stack_key, model_stack_base(i) - used, used);
+            it->has_stack_key = true;
+        }
+        if (used)
+            model_mix(&key, it->stack_key.first, it->stack_key.second);
+    }
+    return key;
+}
+
+struct model_key model_key_of_state(struct model_key bytes, bool sees_old)
+{
+    struct model_floor floor;
+    struct model_key key = bytes;
+
+    model_find_floor(&floor, sees_old);
     for (unsigned i = 0; i < model_scenario->processes; i++)
         model_mix_process(&key, i, &floor);
     model_mix_view(&key, &model_world.fenced, &floor);
