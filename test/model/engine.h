@@ -67,6 +67,7 @@ struct model_process {
     uint8_t is_stale;   /* it has read an older value since then */
     uint8_t has_news;   /* somebody died, and it has not looked since */
     uint8_t is_woken_by_death;
+    uint8_t on_death_word;
     uint8_t is_writing; /* its last access was a plain write */
 };
 

@@ -3,26 +3,25 @@
  * gate -- nobody sleeps on what was published, also when the waker is killed between publishing and waking
  *
  * Wakers count up a word each; sleepers look at all of them. A waker's death is told by the death word to one
- * sleeper, which then wakes all, as the repair of a segment does (transport/shm_wait.c). Hot: a waiter that has spun
- * makes the gate hot, and later sleeps all the same.
+ * sleeper, which then repairs and wakes all (transport/shm_wait.c): here it writes down that the waker is gone. Hot: a waiter
+ * that has spun makes the gate hot, and later sleeps all the same; refused: the barrier for that can't be had.
  */
 #include "data/gate.h"
 #include "model.h"
 #include <string.h>
 
-enum { MESSAGES = 2, HOT = 1 };
+enum { MESSAGES = 2, HOT = 1, REFUSED = 2, ALWAYS = 4 };
 
 static struct {
     struct nr_gate gate;
     struct {
         _Alignas(64) atomic_uint sent;
+        atomic_uint is_gone;
         uint32_t data[MESSAGES];
     } wakers[2];
 } *const shared = (void *)model_shared;
 
-static struct {
-    bool is_woken_all;
-} state;
+static char state; /* there is none */
 
 static void init(void)
 {
@@ -30,8 +29,10 @@ static void init(void)
     model_name(&shared->gate.state, 4, "gate.state");
     for (unsigned i = 0; i < 2; i++) {
         model_name(&shared->wakers[i].sent, 4, "sent[%u]", i);
+        model_name(&shared->wakers[i].is_gone, 4, "is_gone[%u]", i);
         model_name(shared->wakers[i].data, sizeof shared->wakers[i].data, "data[%u]", i);
     }
+    shared->gate.always = (model_variant() & ALWAYS) != 0;
 }
 
 /* As nr_shm_wake(). */
@@ -52,75 +53,121 @@ static void wake(unsigned me)
     }
 }
 
-static void repair(unsigned me, unsigned dead)
+static void notice_death(unsigned waker)
 {
-    (void)me;
-    (void)dead;
+    if (!model_is_dead(waker) || shared->wakers[waker].is_gone)
+        return;
+    atomic_store_explicit(&shared->wakers[waker].is_gone, 1, memory_order_relaxed);
     nr_gate_open(&shared->gate);
     model_wake(nr_gate_address(&shared->gate));
 }
 
-/* Until all that will ever be sent has been seen. `wakers`: the first ones of the processes. */
-static void sleep_until_all(unsigned me, unsigned wakers)
+static bool refuse_barrier(void)
 {
-    unsigned seen[2] = {0, 0};
-    uint32_t word = 0;
-    bool is_prepared = false, is_sure;
+    return false;
+}
 
+/* True: there is something new. *ret_is_all: and nothing else will come. */
+static bool look(unsigned wakers, unsigned seen[], bool *ret_is_all)
+{
+    bool is_new = false;
+
+    *ret_is_all = true;
+    for (unsigned i = 0; i < wakers; i++) {
+        bool is_gone = atomic_load_explicit(&shared->wakers[i].is_gone, memory_order_relaxed);
+        unsigned sent = atomic_load_explicit(&shared->wakers[i].sent, memory_order_acquire);
+        for (; seen[i] < sent; seen[i]++, is_new = true)
+            model_assert(shared->wakers[i].data[seen[i]] == 7 + seen[i]);
+        *ret_is_all = *ret_is_all && (seen[i] == MESSAGES || is_gone);
+    }
+    return is_new;
+}
+
+static void heat(void)
+{
     if (model_variant() & HOT)
         nr_gate_heat(&shared->gate);
+}
+
+/* Until all that will ever be sent has been seen. */
+static void sleep_until_all(unsigned wakers)
+{
+    unsigned seen[2] = {0, 0};
+    bool is_all, is_sure;
+
+    heat();
     for (;;) {
-        bool is_all = true, is_new = false;
-        if (!is_prepared)
-            model_repair_dead(me, repair);
-        for (unsigned i = 0; i < wakers; i++) {
-            bool is_dead = model_is_dead(i);
-            unsigned sent = atomic_load_explicit(&shared->wakers[i].sent, memory_order_acquire);
-            for (; seen[i] < sent; seen[i]++, is_new = true)
-                model_assert(shared->wakers[i].data[seen[i]] == 7 + seen[i]);
-            is_all = is_all && (seen[i] == MESSAGES || is_dead);
+        for (unsigned i = 0; i < wakers; i++)
+            notice_death(i);
+        if (look(wakers, seen, &is_all) && !is_all) {
+            heat();
+            continue;
         }
         if (is_all)
             return;
-        if (is_new) {
-            is_prepared = false;
-            if (model_variant() & HOT)
-                nr_gate_heat(&shared->gate);
-        } else if (!is_prepared) {
-            word = nr_gate_prepare(&shared->gate, model_barrier, &is_sure);
-            model_assert(is_sure);
-            is_prepared = true;
-        } else {
-            model_sleep(nr_gate_address(&shared->gate), word);
-            is_prepared = false;
-        }
+        uint32_t word = nr_gate_prepare(
+            &shared->gate, model_variant() & REFUSED ? refuse_barrier : model_barrier, &is_sure);
+        if (look(wakers, seen, &is_all) || is_all)
+            continue;
+        if (is_sure)
+            model_sleep(nr_gate_address(&shared->gate), word, true);
+        else
+            model_pause(); /* it looks again soon */
     }
 }
 
 static void sleep_for_two(unsigned me)
 {
-    sleep_until_all(me, 2);
+    (void)me;
+    sleep_until_all(2);
 }
 static void sleep_for_one(unsigned me)
 {
-    sleep_until_all(me, 1);
+    (void)me;
+    sleep_until_all(1);
+}
+
+/* One that can't write, and so can't repair either. */
+static void sleep_without_writing(unsigned me)
+{
+    unsigned seen[2] = {0, 0};
+    bool is_all = false;
+
+    (void)me;
+    while (!is_all) {
+        uint32_t word = nr_gate_look(&shared->gate);
+        bool is_dead = model_is_dead(0);
+        if (look(1, seen, &is_all) || is_all || is_dead)
+            is_all = is_all || is_dead;
+        else
+            model_sleep(nr_gate_address(&shared->gate), word, false);
+    }
 }
 
 #define SCENARIO(title, ...)                                                                       \
     {                                                                                              \
-        .name = title, .processes = 3, .init = init, .state = &state, .state_bytes = sizeof state, \
-        .shared_bytes = sizeof *shared, .preemptions = 2, .stale_reads = 2, .crashes = 1,          \
-        .may_crash = 7, __VA_ARGS__                                                                \
+        .name = title, .init = init, .state = &state, .state_bytes = sizeof state,                 \
+        .shared_bytes = sizeof *shared, __VA_ARGS__                                                \
     }
+#define BOUNDS     .processes = 3, .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 7
+#define ONE_TO_TWO .run = {wake, sleep_for_one, sleep_for_one}, .symmetric = 6
+#define TWO_TO_ONE .run = {wake, wake, sleep_for_two}, .symmetric = 3
 
 static const struct model_scenario scenarios[] = {
-    SCENARIO("two wakers, one sleeper", .run = {wake, wake, sleep_for_two}, .symmetric = 3),
-    SCENARIO("one waker, two sleepers", .run = {wake, sleep_for_one, sleep_for_one},
-             .symmetric = 6),
-    SCENARIO("two wakers, one sleeper, hot", .run = {wake, wake, sleep_for_two}, .symmetric = 3,
-             .variant = HOT),
-    SCENARIO("one waker, two sleepers, hot", .run = {wake, sleep_for_one, sleep_for_one},
-             .symmetric = 6, .variant = HOT),
+    SCENARIO("two wakers, one sleeper", BOUNDS, TWO_TO_ONE),
+    SCENARIO("one waker, two sleepers", BOUNDS, ONE_TO_TWO),
+    SCENARIO("one waker, two sleepers, one only reads", BOUNDS,
+             .run = {wake, sleep_for_one, sleep_without_writing}, .variant = HOT | ALWAYS),
+    SCENARIO("two wakers, one sleeper, hot", BOUNDS, TWO_TO_ONE, .variant = HOT),
+    SCENARIO("one waker, two sleepers, hot", BOUNDS, ONE_TO_TWO, .variant = HOT),
+    SCENARIO("one waker, two sleepers, hot, no barrier", BOUNDS, ONE_TO_TWO,
+             .variant = HOT | REFUSED),
+    /* Why heats are counted. */
+    SCENARIO("one waker, two sleepers, hot, three preemptions", .processes = 3, .preemptions = 3,
+             .stale_reads = 1, ONE_TO_TWO, .variant = HOT),
+    SCENARIO("two wakers, two sleepers, hot", .is_deep = true, .processes = 4, .preemptions = 6,
+             .stale_reads = 4, .crashes = 2, .may_crash = 15,
+             .run = {wake, wake, sleep_for_two, sleep_for_two}, .variant = HOT),
 };
 
 const struct model_protocol model_gate = {

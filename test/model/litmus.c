@@ -261,7 +261,7 @@ static void flag_sleep(unsigned me, bool is_fenced)
             FENCE(seq_cst);
         if (LOAD(x, acquire))
             return;
-        model_sleep((const uint32_t *)&shared->z, word);
+        model_sleep((const uint32_t *)&shared->z, word, true);
     }
 }
 static void flag_wake(unsigned me, bool is_fenced)

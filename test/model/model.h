@@ -63,11 +63,12 @@ bool model_has_died(unsigned process);
 bool model_repair_dead(unsigned me, void (*repair)(unsigned me, unsigned dead));
 
 /*
- * Sleeps while *word is `value`, until model_wake(word), or until a process dies: the death word wakes one
- * sleeper, the look that ends each sleep after a while wakes who has not looked since a death, if nobody else can
- * do anything. True: it was a death.
+ * Sleeps while *word is `value`, until model_wake(word); on the death word as well: until a process dies, whose death
+ * wakes one of those who sleep so. Each sleep ends after a while to look for deaths: here only if nobody else can do
+ * anything, somebody has died, and the sleeper has neither looked since nor could be woken by it. True: it was a
+ * death.
  */
-bool model_sleep(const uint32_t *word, uint32_t value);
+bool model_sleep(const uint32_t *word, uint32_t value, bool on_death_word);
 void model_wake(const uint32_t *word);
 
 /* membarrier(2), for which all processes are registered. */

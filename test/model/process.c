@@ -127,13 +127,18 @@ bool model_is_enabled(unsigned process)
            (it->status == MODEL_PAUSED && it->is_changed);
 }
 
+static bool model_is_on_death_word(const struct model_process *it)
+{
+    return it->status == MODEL_ASLEEP && it->on_death_word;
+}
+
 unsigned model_options_next(struct model_option *ret)
 {
     unsigned count = 0;
 
     if (model_world.death_wakes) {
         for (uint8_t i = 0; i < model_scenario->processes; i++)
-            if (model_world.processes[i].status == MODEL_ASLEEP)
+            if (model_is_on_death_word(&model_world.processes[i]))
                 ret[count++] = (struct model_option){MODEL_DEATH_WAKES, i};
         model_world.death_wakes = count > 0;
         if (count)
@@ -168,7 +173,7 @@ void model_kill(void)
     victim->status = MODEL_DEAD;
     model_changed();
     for (unsigned i = 0; i < MODEL_PROCESSES; i++)
-        model_world.processes[i].has_news = model_world.processes[i].status != MODEL_ASLEEP;
+        model_world.processes[i].has_news = !model_is_on_death_word(&model_world.processes[i]);
     model_world.death_wakes = true;
     model_world.current = MODEL_NOBODY;
 }
@@ -264,8 +269,10 @@ static bool model_has_status(unsigned process, bool or_finished)
 
     if (it->status != MODEL_DEAD && !(or_finished && it->status == MODEL_FINISHED))
         return false;
-    if (model_is_inside)
+    if (model_is_inside) {
         model_join(&model_me()->now, &it->now);
+        model_me()->has_news = false;
+    }
     return true;
 }
 
@@ -313,7 +320,7 @@ bool model_repair_dead(unsigned me, void (*repair)(unsigned me, unsigned dead))
     return has_repaired;
 }
 
-bool model_sleep(const uint32_t *word, uint32_t value)
+bool model_sleep(const uint32_t *word, uint32_t value, bool on_death_word)
 {
     model_point(false);
     if (model_newest(word, sizeof *word) != value)
@@ -321,6 +328,7 @@ bool model_sleep(const uint32_t *word, uint32_t value)
     model_me()->status = MODEL_ASLEEP;
     model_me()->sleeps_on = (uint32_t)((uintptr_t)word - (uintptr_t)model_shared);
     model_me()->is_woken_by_death = false;
+    model_me()->on_death_word = on_death_word;
     model_log(MODEL_LOG_SLEEP, word, 0, value, 0, NULL);
     model_leave(MODEL_BLOCKED);
     return model_me()->is_woken_by_death;

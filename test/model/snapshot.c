@@ -176,7 +176,7 @@ static void model_mix_process(struct model_key *key, unsigned index,
     uint64_t flags = (uint64_t)it->status | (uint64_t)it->is_started << 8 |
                      (uint64_t)it->is_changed << 16 | (uint64_t)it->is_stale << 24 |
                      (uint64_t)it->has_news << 32 | (uint64_t)it->is_woken_by_death << 40 |
-                     (uint64_t)it->is_writing << 48;
+                     (uint64_t)it->is_writing << 48 | (uint64_t)it->on_death_word << 56;
 
     if (!model_is_alive(index)) {
         model_mix(key, it->status, index);
