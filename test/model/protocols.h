@@ -3,13 +3,20 @@
 /* The protocols that are checked: one in each file of this directory that ends in its name. */
 #include "model.h"
 
+extern const struct model_protocol model_calls, model_calls_contracts, model_calls_late;
 extern const struct model_protocol model_gate;
 extern const struct model_protocol model_litmus;
 extern const struct model_protocol model_participants;
 extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds;
 
 static const struct model_protocol *const model_protocols[] = {
-    &model_litmus,           &model_gate,
-    &model_participants,     &model_slot_ring,
-    &model_slot_ring_chunks, &model_slot_ring_holds,
+    &model_litmus,
+    &model_gate,
+    &model_participants,
+    &model_slot_ring,
+    &model_slot_ring_chunks,
+    &model_slot_ring_holds,
+    &model_calls,
+    &model_calls_contracts,
+    &model_calls_late,
 };
