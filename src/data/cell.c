@@ -40,8 +40,9 @@ struct nr_cell_buffer *nr_cell_begin(struct nr_cell *cell)
     uint64_t latest = atomic_load_explicit(&cell->shared->latest, memory_order_relaxed);
     struct nr_cell_buffer *buffer = nr_cell_at(cell, latest + 1);
 
-    /* Who still reads the value that was here `count` versions ago must see that it goes. */
-    atomic_store_explicit(&buffer->version, 0, memory_order_relaxed);
+    /* Who still reads the value that was here `count` versions ago must see that it goes. [R2]: and also that
+       `latest` has gone on, or it would take the cell for damaged. */
+    atomic_store_explicit(&buffer->version, 0, memory_order_release);
     nr_words_fence_write(); /* [W1] */
     return buffer;
 }
@@ -81,7 +82,7 @@ static bool nr_cell_try(const struct nr_cell *cell, uint64_t version, void *data
         nr_words_load(data, buffer->payload, size_bytes);
     nr_words_fence_read(); /* [W2] */
     *ret = value;
-    return atomic_load_explicit(&buffer->version, memory_order_relaxed) == version;
+    return atomic_load_explicit(&buffer->version, memory_order_acquire) == version; /* [A2] */
 }
 
 int nr_cell_read(const struct nr_cell *cell, uint64_t seen, void *data, size_t capacity_bytes,

@@ -9,7 +9,7 @@
  * Memory     Shared; offsets only, no system calls. Zeroed memory is a cell without a value. Readers write nothing.
  * Writers    latest, buffers: whoever has the seat. The seat (data/byte_ring.h): by CAS, and the repairer.
  * Ordering   [R1] latest -> [A1]: the version and its payload. [W1], [W2] (data/words.h): a reader that was
- *            overtaken sees that the buffer's version has changed, and begins again with the newest.
+ *            overtaken sees that the buffer's version has changed. [R2] -> [A2]: and then a newer `latest`.
  * Death      A writer killed anywhere leaves the last whole value: what it had begun is in a buffer that `latest`
  *            does not name, and is overwritten by the next writer. Nothing has to be repaired but the seat.
  * Trust      Sizes are checked before use; work per call is bounded.

@@ -8,6 +8,9 @@ extern const struct model_protocol model_gate;
 extern const struct model_protocol model_litmus;
 extern const struct model_protocol model_participants;
 extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds;
+extern const struct model_protocol model_cell;
+extern const struct model_protocol model_topic, model_topic_chunks, model_topic_late,
+    model_topic_overwriting;
 
 static const struct model_protocol *const model_protocols[] = {
     &model_litmus,
@@ -19,4 +22,9 @@ static const struct model_protocol *const model_protocols[] = {
     &model_calls,
     &model_calls_contracts,
     &model_calls_late,
+    &model_cell,
+    &model_topic,
+    &model_topic_chunks,
+    &model_topic_late,
+    &model_topic_overwriting,
 };

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * topic -- each committed message comes to each subscriber, whole and in order, or is counted as lost where that is the
+ *          contract; nothing leaks, whoever dies where
+ *
+ * Publishers and subscribers do what transport/shm_topic*.c does. More messages than slots.
+ */
+#include "data/topic.h"
+#include "data/words.h"
+#include "model.h"
+#include <errno.h>
+#include <string.h>
+
+enum {
+    CHUNKS_SPARE = 2,
+    OBSERVER = MODEL_PROCESSES, /* who looks afterwards */
+    SLOTS_MOST = 3,
+    WORDS = 2,
+    /* variants */
+    IN_CHUNKS = 1,
+    OVERWRITING = 2,
+    TWO_PUBLISHERS = 4,
+    LATE = 8, /* subscribers come meanwhile */
+};
+
+static struct nr_topic_shared *const shared = (void *)model_shared;
+
+static struct {
+    struct nr_topic topics[MODEL_PROCESSES + 1];
+    struct nr_topic_reader readers[MODEL_PROCESSES + 1];
+    uint8_t committed[2], begun[2];
+    uint8_t next[MODEL_PROCESSES + 1][2]; /* to be seen of each publisher, plus one; 0: any */
+    uint8_t received[MODEL_PROCESSES + 1];
+} state;
+
+static unsigned publishers(void)
+{
+    return model_variant() & TWO_PUBLISHERS ? 2 : 1;
+}
+
+/* More is to be seen where subscribers do not come meanwhile, and with less in a message. */
+static unsigned slots(void)
+{
+    return model_variant() & (LATE | IN_CHUNKS) ? 2 : SLOTS_MOST;
+}
+
+static unsigned chunks(void)
+{
+    return model_variant() & IN_CHUNKS ? slots() + CHUNKS_SPARE : 0;
+}
+
+/* More than there are slots, in all. */
+static unsigned messages(unsigned me)
+{
+    return publishers() == 1 ? slots() + 1 : slots() == SLOTS_MOST ? 2 : 2 - me;
+}
+
+static void init(void)
+{
+    for (unsigned i = 0; i <= OBSERVER; i++) {
+        state.topics[i] = (struct nr_topic){
+            .slots_count = slots(),
+            .slot_bytes = 64,
+            .chunks_count = chunks(),
+            .chunk_bytes = 64,
+            .cursors_count = model_variant() & OVERWRITING ? 0 : 3,
+            .me = i,
+        };
+        nr_topic_attach(&state.topics[i], model_shared);
+    }
+    const struct nr_topic *topic = &state.topics[0];
+    model_name(&shared->tail, 8, "tail");
+    model_name(&shared->joins, 8, "joins");
+    for (unsigned i = 0; i < topic->cursors_count; i++)
+        model_name(&topic->cursors[i].position, 8, "cursor[%u]", i);
+    for (unsigned i = 0; i < slots(); i++) {
+        struct nr_topic_slot *slot = (void *)(topic->slots + i * topic->slot_bytes);
+        model_name(slot, topic->slot_bytes, "slot[%u]", i);
+        model_name(&slot->word, 8, "slot[%u].word", i);
+        model_name(&slot->chunk, 4, "slot[%u].chunk", i);
+        model_name(slot->payload, 8 * WORDS, "slot[%u].payload", i);
+    }
+    for (unsigned i = 0; i < chunks(); i++) {
+        model_name(&topic->chunk_words[i], 8, "chunk[%u].word", i);
+        model_name(nr_topic_chunk(topic, i), 8 * WORDS, "chunk[%u].payload", i);
+    }
+    for (unsigned i = model_variant() & LATE ? 2 : publishers();
+         i < 3 && !((model_variant() & LATE) && publishers() == 2); i++)
+        nr_topic_join(&state.topics[i], &state.readers[i], NR_TOPIC_NOW, 0);
+}
+
+static void repair(unsigned me, unsigned dead)
+{
+    nr_topic_repair(&state.topics[me], dead);
+}
+
+/* -- publishing ------------------------------------------------------------------------------- */
+
+static bool is_alone(unsigned me)
+{
+    for (unsigned i = 0; i < 3; i++)
+        if (i != me && !model_is_over(i))
+            return false;
+    return true;
+}
+
+static void claim(unsigned me, struct nr_topic_claim *ret)
+{
+    for (;;) {
+        bool was_alone = is_alone(me);
+        uint32_t blocker;
+        int result = nr_topic_claim(&state.topics[me], ret, &blocker);
+        if (result == 0)
+            return;
+        model_assert(result == -EAGAIN || result == -EBUSY);
+        model_assert(result == -EBUSY || !(model_variant() & OVERWRITING));
+        if (model_repair_dead(me, repair))
+            continue;
+        model_assert(!was_alone); /* full, and nobody is there who could receive */
+        model_pause();
+    }
+}
+
+static void publish_one(unsigned me, uint64_t value)
+{
+    struct nr_topic *topic = &state.topics[me];
+    const struct nr_topic_label label = {.size_bytes = 8 * WORDS, .type = (int64_t)value};
+    const uint64_t words[WORDS] = {value, value};
+    uint32_t chunk = NR_TOPIC_NO_CHUNK;
+    struct nr_topic_claim mine;
+
+    if (model_variant() & IN_CHUNKS) {
+        while ((chunk = nr_topic_loan(topic)) == NR_TOPIC_NO_CHUNK)
+            if (!model_repair_dead(me, repair))
+                model_pause();
+        if (model_variant() & OVERWRITING)
+            nr_words_store(nr_topic_chunk(topic, chunk), words, sizeof words);
+        else
+            memcpy((void *)nr_topic_chunk(topic, chunk), words, sizeof words);
+    }
+    claim(me, &mine);
+    model_note("claimed position", mine.position);
+    if (chunk == NR_TOPIC_NO_CHUNK)
+        nr_words_store(mine.slot->payload, words, sizeof words);
+    nr_topic_publish(topic, &mine, chunk, &label);
+}
+
+static void publish_all(unsigned me)
+{
+    for (unsigned i = 1; i <= messages(me); i++) {
+        uint64_t value = 0x100 * (me + 1) + i;
+        state.begun[me] = (uint8_t)i;
+        publish_one(me, value);
+        state.committed[me] = (uint8_t)i;
+        model_note("committed", value);
+    }
+}
+
+/* -- receiving -------------------------------------------------------------------------------- */
+
+static void accept(unsigned me, const struct nr_topic_message *message, const uint64_t *words)
+{
+    uint64_t value = words[0];
+    unsigned publisher = (unsigned)(value >> 8) - 1, number = value & 0xff;
+    uint8_t *next = &state.next[me][publisher & 1];
+
+    model_note("got", value);
+    model_assert(publisher < publishers() && number <= state.begun[publisher]);
+    model_assert(message->label.size_bytes == 8 * WORDS && message->label.type == (int64_t)value);
+    for (unsigned i = 0; i < WORDS; i++)
+        model_assert(words[i] == value);
+    if (model_variant() & OVERWRITING)
+        model_assert(number >= *next);
+    else if (model_variant() & LATE)
+        model_assert(number == *next || *next == 0);
+    else
+        model_assert(number == (*next ? *next : 1));
+    *next = (uint8_t)(number + 1);
+    state.received[me]++;
+}
+
+static int receive_lossless(unsigned me)
+{
+    struct nr_topic_reader *reader = &state.readers[me];
+    struct nr_topic_message message;
+    uint64_t words[WORDS];
+    uint32_t blocker;
+    int result = nr_topic_next(&state.topics[me], reader, &message, &blocker);
+
+    model_assert(result == 0 || result == -EAGAIN || result == -EBUSY || result == -ENOMSG);
+    if (result == 0) {
+        memcpy(words, (const void *)message.payload, sizeof words);
+        accept(me, &message, words);
+    }
+    if (result == 0 || result == -ENOMSG) {
+        nr_topic_take(reader, &message);
+        nr_topic_done(&state.topics[me], reader, message.position);
+        return 0;
+    }
+    return result;
+}
+
+static int receive_overwriting(unsigned me)
+{
+    struct nr_topic_reader *reader = &state.readers[me];
+    struct nr_topic_message message;
+    uint64_t words[WORDS];
+    uint32_t blocker;
+    int result = nr_topic_peek(&state.topics[me], reader->next, &message, &blocker);
+
+    if (result == 0 || result == -EBADMSG) {
+        if (result == 0)
+            nr_words_load(words, message.payload, sizeof words);
+        bool is_intact = nr_topic_is_intact(&state.topics[me], &message);
+        model_assert(!is_intact || result == 0);
+        if (!is_intact)
+            result = -EOVERFLOW;
+    }
+    if (result == -EOVERFLOW) {
+        nr_topic_catch_up(&state.topics[me], reader, 0);
+        return 0;
+    }
+    if (result == 0)
+        accept(me, &message, words);
+    if (result == 0 || result == -ENOMSG)
+        reader->next++;
+    return result == -ENOMSG ? 0 : result;
+}
+
+static int receive(unsigned me)
+{
+    return model_variant() & OVERWRITING ? receive_overwriting(me) : receive_lossless(me);
+}
+
+static void receive_all(unsigned me)
+{
+    for (;;) {
+        bool is_last = model_is_over(0) && (publishers() == 1 || model_is_over(1));
+        if (receive(me) == 0)
+            continue;
+        if (model_repair_dead(me, repair))
+            continue;
+        if (is_last)
+            break;
+        model_pause();
+    }
+    if (!(model_variant() & (OVERWRITING | LATE)))
+        for (unsigned i = 0; i < publishers(); i++)
+            model_assert(state.next[me][i] > state.committed[i] || !state.committed[i]);
+    /* What was overtaken may have been a slot that was skipped. */
+    if (model_variant() & OVERWRITING) {
+        uint64_t all = (uint64_t)state.committed[0] + state.committed[1];
+        uint64_t told = state.received[me] + state.readers[me].lost;
+        model_assert(told >= all && told <= (uint64_t)state.begun[0] + state.begun[1]);
+    }
+    nr_topic_leave(&state.topics[me]);
+}
+
+static void join_now(unsigned me)
+{
+    nr_topic_join(&state.topics[me], &state.readers[me], NR_TOPIC_NOW, 0);
+    receive_all(me);
+}
+
+/* Begins with the oldest, or the one before the last: what was kept then is kept for it. */
+static void join_oldest(unsigned me)
+{
+    nr_topic_join(&state.topics[me], &state.readers[me], me & 1 ? NR_TOPIC_OLDEST : NR_TOPIC_LAST,
+                  1);
+    receive_all(me);
+}
+
+/* -- afterwards ------------------------------------------------------------------------------- */
+
+static void check(void)
+{
+    struct nr_topic *topic = &state.topics[OBSERVER];
+    struct nr_topic_message message;
+    unsigned kept = 0, lent = 0;
+    uint32_t blocker;
+
+    model_repair_dead(OBSERVER, repair);
+    uint64_t tail = nr_topic_tail(topic);
+    for (uint64_t i = tail > slots() ? tail - slots() : 0; i < tail; i++) {
+        int result = nr_topic_peek(topic, i, &message, &blocker);
+        model_assert(result == 0 || result == -ENOMSG);
+        kept += result == 0 && (const char *)message.payload >= topic->chunks;
+    }
+    while (nr_topic_loan(topic) != NR_TOPIC_NO_CHUNK)
+        lent++;
+    model_assert(kept + lent == chunks());
+    nr_topic_repair(topic, OBSERVER);
+    model_assert(nr_topic_slowest(topic, &blocker) == UINT64_MAX);
+    for (unsigned i = 0; i < 2 * slots(); i++) {
+        struct nr_topic_claim claim;
+        model_assert(nr_topic_claim(topic, &claim, &blocker) == 0 && claim.position == tail + i);
+        nr_topic_publish(topic, &claim, nr_topic_loan(topic), &(struct nr_topic_label){0});
+    }
+    for (lent = 0; nr_topic_loan(topic) != NR_TOPIC_NO_CHUNK;)
+        lent++;
+    model_assert(lent == (chunks() ? CHUNKS_SPARE : 0));
+}
+
+#define SCENARIO(title, ...)                                                                       \
+    {                                                                                              \
+        .name = title, .processes = 3, .init = init, .check = check, .state = &state,              \
+        .state_bytes = sizeof state,                                                               \
+        .shared_bytes = sizeof *shared + (3 + SLOTS_MOST + 1 + SLOTS_MOST + CHUNKS_SPARE) * 64,    \
+        .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 7, __VA_ARGS__              \
+    }
+
+#define ONE_TO_TWO .run = {publish_all, receive_all, receive_all}, .symmetric = 6
+#define TWO_TO_ONE                                                                                 \
+    .run = {publish_all, publish_all, receive_all}, .symmetric = 3, .variant = TWO_PUBLISHERS
+
+static const struct model_scenario scenarios[] = {
+    SCENARIO("one publisher, two subscribers", ONE_TO_TWO),
+    SCENARIO("two publishers, one subscriber", TWO_TO_ONE),
+};
+
+static const struct model_scenario scenarios_late[] = {
+    SCENARIO("one publisher, two subscribers, one comes late",
+             .run = {publish_all, join_now, receive_all}, .variant = LATE),
+    SCENARIO("one publisher, two subscribers, one comes late and begins with the oldest",
+             .run = {publish_all, join_oldest, receive_all}, .variant = LATE),
+    SCENARIO("two publishers, one subscriber that comes late",
+             .run = {publish_all, publish_all, join_oldest}, .variant = LATE | TWO_PUBLISHERS),
+};
+
+static const struct model_scenario scenarios_chunks[] = {
+    SCENARIO("one publisher, two subscribers", ONE_TO_TWO, .variant = IN_CHUNKS),
+    SCENARIO("two publishers, one subscriber", .run = {publish_all, publish_all, receive_all},
+             .variant = TWO_PUBLISHERS | IN_CHUNKS),
+};
+
+static const struct model_scenario scenarios_overwriting[] = {
+    SCENARIO("one publisher, two subscribers", ONE_TO_TWO, .variant = OVERWRITING),
+    SCENARIO("two publishers, one subscriber", TWO_TO_ONE | OVERWRITING),
+    SCENARIO("one publisher, two subscribers, chunks", ONE_TO_TWO,
+             .variant = OVERWRITING | IN_CHUNKS),
+    SCENARIO("two publishers, one subscriber, chunks",
+             .run = {publish_all, publish_all, receive_all},
+             .variant = TWO_PUBLISHERS | OVERWRITING | IN_CHUNKS),
+};
+
+#define PROTOCOL(title, list)                                                                      \
+    {                                                                                              \
+        .name = title, .scenarios = list, .scenarios_count = sizeof list / sizeof *list            \
+    }
+const struct model_protocol model_topic = PROTOCOL("topic", scenarios);
+const struct model_protocol model_topic_chunks = PROTOCOL("topic_chunks", scenarios_chunks);
+const struct model_protocol model_topic_late = PROTOCOL("topic_late", scenarios_late);
+const struct model_protocol model_topic_overwriting =
+    PROTOCOL("topic_overwriting", scenarios_overwriting);
