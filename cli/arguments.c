@@ -93,6 +93,25 @@ static int nr_arguments_mode(uint32_t *ret, const char *text)
     return 0;
 }
 
+static int nr_arguments_when_full(enum naru_when_full *ret, const char *text)
+{
+    static const char *const names[] = {
+        [NARU_BLOCK] = "block",
+        [NARU_DROP_NEWEST] = "drop-newest",
+        [NARU_OVERWRITE_OLDEST] = "overwrite-oldest",
+        [NARU_FAIL] = "fail",
+    };
+
+    for (enum naru_when_full i = NARU_BLOCK; i <= NARU_FAIL; i++) {
+        if (strcmp(text, names[i]) != 0)
+            continue;
+        *ret = i;
+        return 0;
+    }
+    return nr_output_complain_usage(
+        "--when-full: \"%s\" is not block, fail, drop-newest or overwrite-oldest", text);
+}
+
 int nr_arguments_channel(struct naru_options *options, int option, const char *text)
 {
     __int128 number = 0;
@@ -122,6 +141,11 @@ int nr_arguments_channel(struct naru_options *options, int option, const char *t
         code = nr_arguments_integer(&number, "--signal", text, 1, SIGRTMAX);
         options->signal_number = (int32_t)number;
         return code;
+    case NR_ARGUMENTS_WHEN_FULL:
+        return nr_arguments_when_full(&options->when_full, text);
+    case NR_ARGUMENTS_READ_ONLY:
+        options->read_only = 1;
+        return 0;
     default:
         return -1;
     }

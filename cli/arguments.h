@@ -18,7 +18,7 @@ int nr_arguments_size(size_t *ret, const char *option, const char *text);
 int nr_arguments_seconds(int64_t *ret, const char *option, const char *text);
 
 /*
- * The options that describe a channel, the same for `send` and `recv`. Put NR_ARGUMENTS_CHANNEL_LONG
+ * The options that describe a channel, the same for `send`, `recv` and their like. Put NR_ARGUMENTS_CHANNEL_LONG
  * into the list for getopt_long(), NR_ARGUMENTS_CHANNEL_HELP into the help, and give what it finds
  * to nr_arguments_channel().
  */
@@ -31,6 +31,8 @@ enum {
     NR_ARGUMENTS_MODE,
     NR_ARGUMENTS_ONE_TO_ONE,
     NR_ARGUMENTS_SIGNAL,
+    NR_ARGUMENTS_WHEN_FULL,
+    NR_ARGUMENTS_READ_ONLY,
 };
 
 /* clang-format off */
@@ -43,6 +45,13 @@ enum {
         {"mode", required_argument, NULL, NR_ARGUMENTS_MODE},                                      \
         {"one-to-one", no_argument, NULL, NR_ARGUMENTS_ONE_TO_ONE},                                \
         {"signal", required_argument, NULL, NR_ARGUMENTS_SIGNAL}
+/* clang-format on */
+
+/* For topics and cells besides. */
+/* clang-format off */
+#define NR_ARGUMENTS_READ_ONLY_LONG {"read-only", no_argument, NULL, NR_ARGUMENTS_READ_ONLY}
+#define NR_ARGUMENTS_TOPIC_LONG                                                                    \
+    {"when-full", required_argument, NULL, NR_ARGUMENTS_WHEN_FULL}, NR_ARGUMENTS_READ_ONLY_LONG
 /* clang-format on */
 
 #define NR_ARGUMENTS_CHANNEL_HELP                                                                  \

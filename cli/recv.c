@@ -11,6 +11,7 @@
 #include "command.h"
 #include "json.h"
 #include "output.h"
+#include "recv.h"
 #include "stop.h"
 #include <errno.h>
 #include <getopt.h>
@@ -19,17 +20,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum {
-    NR_RECV_COUNT = 1,
-    NR_RECV_FOLLOW,
-    NR_RECV_TIMEOUT,
-    NR_RECV_RAW,
-    NR_RECV_HEX,
-    NR_RECV_JSON,
-    NR_RECV_NULL,
-    NR_RECV_TYPE,
-};
 
 enum { NR_RECV_END_TRIES = 3 };
 
@@ -64,21 +54,17 @@ static const char nr_recv_help[] =
     "2 wrong usage, 124 nothing came in time.\n";
 
 static const struct option nr_recv_options[] = {
-    {"count", required_argument, NULL, NR_RECV_COUNT},
-    {"follow", no_argument, NULL, NR_RECV_FOLLOW},
-    {"timeout", required_argument, NULL, NR_RECV_TIMEOUT},
-    {"raw", no_argument, NULL, NR_RECV_RAW},
-    {"hex", no_argument, NULL, NR_RECV_HEX},
-    {"json", no_argument, NULL, NR_RECV_JSON},
-    {"null", no_argument, NULL, NR_RECV_NULL},
+    NR_RECV_COMMON_LONG,
     {"type", required_argument, NULL, NR_RECV_TYPE},
     NR_ARGUMENTS_CHANNEL_LONG,
     {0},
 };
 
 struct nr_recv {
+    const struct nr_recv_form *form;
     const char *uri;
-    int format; /* NR_RECV_RAW, _HEX, _JSON, _NULL, or 0: lines */
+    const char *value; /* to be set instead; NULL */
+    int format;        /* NR_RECV_RAW, _HEX, _JSON, _NULL, or 0: lines */
     bool follows;
     bool is_signal;
     bool output_may_go; /* it is a pipe or a socket, whose reader may end before us */
@@ -89,6 +75,25 @@ struct nr_recv {
     struct naru_endpoint *endpoint;
     unsigned long long received_count;
 };
+
+static int nr_recv_parse_from(struct naru_options *options, const char *text)
+{
+    __int128 count = 0;
+
+    if (strcmp(text, "now") == 0)
+        options->start = NARU_FROM_NOW;
+    else if (strcmp(text, "oldest") == 0)
+        options->start = NARU_FROM_OLDEST;
+    else if (strncmp(text, "last:", 5) == 0)
+        options->start = NARU_FROM_LAST;
+    else
+        return nr_output_complain_usage("--from: \"%s\" is not now, oldest, or last:N", text);
+    if (options->start != NARU_FROM_LAST)
+        return 0;
+    int code = nr_arguments_integer(&count, "--from last:", text + 5, 1, UINT32_MAX);
+    options->start_messages = (uint32_t)count;
+    return code;
+}
 
 static int nr_recv_parse_option(struct nr_recv *recv, int option)
 {
@@ -111,6 +116,8 @@ static int nr_recv_parse_option(struct nr_recv *recv, int option)
             return nr_output_complain_usage("--raw, --null, --hex and --json exclude each other");
         recv->format = option;
         return 0;
+    case NR_RECV_FROM:
+        return nr_recv_parse_from(&recv->options, optarg);
     case NR_RECV_TYPE:
         code = nr_arguments_integer(&type, "--type", optarg, INT64_MIN, INT64_MAX);
         recv->options.type = code ? 0 : (int64_t)type;
@@ -137,15 +144,19 @@ static int nr_recv_parse(struct nr_recv *recv, int argc, char **argv)
     int option;
 
     recv->timeout_ns = unset;
-    while (!code && (option = getopt_long(argc, argv, "", nr_recv_options, NULL)) != -1)
+    while (!code && (option = getopt_long(argc, argv, "", recv->form->options, NULL)) != -1)
         code = nr_recv_parse_option(recv, option);
     if (code)
         return code;
     if (optind == argc)
         return nr_output_complain_usage("a URI is missing, such as mq://jobs");
-    if (argc - optind > 1)
-        return nr_output_complain_usage("\"%s\" is one argument too many", argv[optind + 1]);
+    int most = recv->form->set ? 2 : 1;
+    if (argc - optind > most)
+        return nr_output_complain_usage("\"%s\" is one argument too many", argv[optind + most]);
     recv->uri = argv[optind];
+    recv->value = argv[optind + 1];
+    if (recv->form->takes_one && !recv->follows && recv->count < 0)
+        recv->count = 1;
     recv->is_signal = nr_recv_has_scheme(recv->uri, "signal");
     recv->output_may_go = fstat(STDOUT_FILENO, &status) == 0 &&
                           (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode));
@@ -239,6 +250,9 @@ static int nr_recv_accept(struct nr_recv *recv, struct naru_message *message)
         return NR_EXIT_FAILURE;
     }
     recv->received_count++;
+    if (message->lost && recv->form->tells_losses)
+        nr_output_complain("%llu messages before this one were lost",
+                           (unsigned long long)message->lost);
     if (naru_ack(recv->endpoint, message) < 0) {
         nr_output_complain("%s", naru_error_text());
         return NR_EXIT_FAILURE;
@@ -384,16 +398,19 @@ static void nr_recv_prepare_signal(struct nr_recv *recv)
     sigprocmask(SIG_BLOCK, &only, NULL);
 }
 
-static int nr_recv_run(int argc, char **argv)
+int nr_recv_main(int argc, char **argv, const struct nr_recv_form *form)
 {
     struct nr_recv recv = {
+        .form = form,
         .count = -1,
-        .options = {.size_bytes = sizeof recv.options},
+        .options = {.size_bytes = sizeof recv.options, .pattern = form->pattern},
     };
 
     int code = nr_recv_parse(&recv, argc, argv);
     if (code)
         return code;
+    if (recv.value)
+        return form->set(recv.uri, recv.value, &recv.options);
     if (recv.is_signal)
         nr_recv_prepare_signal(&recv);
     int result = naru_open(&recv.endpoint, recv.uri, NARU_RECEIVER, &recv.options);
@@ -410,6 +427,13 @@ static int nr_recv_run(int argc, char **argv)
     if (!recv.follows)
         nr_stop_die();
     return code;
+}
+
+static int nr_recv_run(int argc, char **argv)
+{
+    static const struct nr_recv_form form = {.options = nr_recv_options};
+
+    return nr_recv_main(argc, argv, &form);
 }
 
 const struct nr_command nr_recv_command = {

@@ -3,13 +3,12 @@
 #include "command.h"
 #include "input.h"
 #include "output.h"
+#include "send.h"
 #include "stop.h"
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { NR_SEND_TYPE = 1, NR_SEND_WAIT, NR_SEND_NULL, NR_SEND_WHOLE };
 
 static const char nr_send_help[] =
     "Usage: naru send URI [MESSAGE] [OPTION]...\n"
@@ -34,10 +33,7 @@ static const char nr_send_help[] =
     "Exit codes: 0 all sent, 1 failed, 2 wrong usage, 124 nobody came, or nobody made room.\n";
 
 static const struct option nr_send_options[] = {
-    {"type", required_argument, NULL, NR_SEND_TYPE},
-    {"wait", required_argument, NULL, NR_SEND_WAIT},
-    {"null", no_argument, NULL, NR_SEND_NULL},
-    {"whole", no_argument, NULL, NR_SEND_WHOLE},
+    NR_SEND_LONG,
     NR_ARGUMENTS_CHANNEL_LONG,
     {0},
 };
@@ -54,13 +50,13 @@ struct nr_send {
     unsigned long long sent_count;
 };
 
-static int nr_send_parse(struct nr_send *send, int argc, char **argv)
+static int nr_send_parse(struct nr_send *send, int argc, char **argv, const struct option *options)
 {
     __int128 type = 0;
     int code = 0;
     int option;
 
-    while (!code && (option = getopt_long(argc, argv, "", nr_send_options, NULL)) != -1) {
+    while (!code && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == NR_SEND_TYPE)
             code = nr_arguments_integer(&type, "--type", optarg, INT64_MIN, INT64_MAX);
         else if (option == NR_SEND_WAIT)
@@ -96,7 +92,8 @@ static int nr_send_failed(const struct nr_send *send, int error)
     if (error == -EINTR)
         return NR_EXIT_FAILURE;
     bool is_late = error == -ETIMEDOUT || error == -EAGAIN;
-    if (is_late && send->endpoint)
+    bool names_who = error == -ETIMEDOUT && send->options.pattern == NARU_TOPIC;
+    if (is_late && send->endpoint && !names_who)
         nr_output_complain(
             "%s: nobody made room in time; --wait waits longer; %llu messages were sent", send->uri,
             send->sent_count);
@@ -184,16 +181,16 @@ static int nr_send_input(struct nr_send *send)
     return code;
 }
 
-static int nr_send_run(int argc, char **argv)
+int nr_send_main(int argc, char **argv, const struct option *options, enum naru_pattern pattern)
 {
     struct nr_send send = {
         .delimiter = '\n',
         .wait_ns = 10 * NARU_SECOND,
-        .options = {.size_bytes = sizeof send.options},
+        .options = {.size_bytes = sizeof send.options, .pattern = pattern},
     };
 
     int64_t value;
-    int code = nr_send_parse(&send, argc, argv);
+    int code = nr_send_parse(&send, argc, argv, options);
     if (!code && send.takes_numbers && send.message)
         code = nr_send_number(send.message, &value);
     if (code)
@@ -209,6 +206,11 @@ static int nr_send_run(int argc, char **argv)
     naru_close(send.endpoint);
     nr_stop_die();
     return code;
+}
+
+static int nr_send_run(int argc, char **argv)
+{
+    return nr_send_main(argc, argv, nr_send_options, 0);
 }
 
 const struct nr_command nr_send_command = {
