@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * calls -- clients and servers killed and stopped at random under load; and who is stopped holds up nobody else
+ *
+ * Each call of a living client ends with its own reply or the declared error. At most once, no request comes to a server
+ * twice; at least once, what comes twice is flagged. In the end nobody is attached, and all calls are free.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "child.h"
+#include "kit.h"
+#include <errno.h>
+#include <naru/call.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    SERVERS = 3,
+    CLIENTS = 3,
+    PEOPLE = SERVERS + CLIENTS,
+    CALLS = 16,
+    LIVES_MOST = 4096,
+    EACH_MOST = 4096, /* calls of one life that are accounted for */
+    SIZE_MOST = 3000,
+    RUN_MS = 2500,
+};
+
+struct request {
+    uint32_t life, number; /* which client's, and its how many-eth */
+    uint32_t padding_bytes;
+};
+
+static struct ledger {
+    int lives, stop;
+    long answered, failed, given_up, redelivered;
+    unsigned char unflagged[LIVES_MOST][EACH_MOST]; /* how often it came as if for the first time */
+    unsigned char came[LIVES_MOST][EACH_MOST];
+} * ledger;
+
+static char uri[80];
+static bool at_most_once;
+
+static struct naru_endpoint *open_as(enum naru_role role)
+{
+    struct naru_options options = {
+        .size_bytes = sizeof options,
+        .pattern = NARU_CALL,
+        .delivery = at_most_once ? NARU_AT_MOST_ONCE : NARU_AT_LEAST_ONCE,
+        .message_size_max_bytes = SIZE_MOST,
+        .capacity_messages = CALLS,
+        .participants_max = 32,
+    };
+    struct naru_endpoint *endpoint = NULL;
+
+    nr_check_ok(naru_open(&endpoint, uri, role, &options));
+    return endpoint;
+}
+
+/* -- the people --------------------------------------------------------------------------------- */
+
+static void serve_one(struct naru_endpoint *endpoint, struct naru_message *message, unsigned turn)
+{
+    struct request request;
+    char reply[SIZE_MOST];
+
+    nr_check(message->size_bytes >= sizeof request, "%zu bytes", message->size_bytes);
+    memcpy(&request, message->data, sizeof request);
+    nr_check(request.life < LIVES_MOST && request.number < EACH_MOST &&
+                 message->size_bytes == sizeof request + request.padding_bytes,
+             "damaged");
+    nr_kit_add(&ledger->came[request.life][request.number], 1);
+    if (message->flags & NARU_REDELIVERED)
+        nr_kit_add(&ledger->redelivered, 1);
+    else
+        nr_check(nr_kit_add(&ledger->unflagged[request.life][request.number], 1) == 1,
+                 "it came twice, unflagged");
+    if (turn % 16 == 15 && !at_most_once) {
+        nr_check_ok(naru_requeue(endpoint, message));
+        return;
+    }
+    memcpy(reply, message->data, message->size_bytes);
+    int result = naru_reply(endpoint, message, reply, message->size_bytes);
+    nr_check(result == 0 || result == -EPIPE, "%s", naru_error_text());
+}
+
+static _Noreturn void server(void)
+{
+    struct naru_endpoint *endpoint = open_as(NARU_RECEIVER);
+
+    for (unsigned turn = (unsigned)getpid(); !nr_kit_get(&ledger->stop); turn++) {
+        struct naru_message message;
+        int result = naru_take(endpoint, &message, 20 * NARU_MILLISECOND);
+        if (result == 0)
+            serve_one(endpoint, &message, turn);
+        else
+            nr_check(result == -ETIMEDOUT || result == -EBUSY, "%s", naru_error_text());
+    }
+    naru_close(endpoint);
+    _exit(0);
+}
+
+static void call_one(struct naru_endpoint *endpoint, uint32_t life, uint32_t number)
+{
+    char room[SIZE_MOST], reply[SIZE_MOST];
+    struct request request = {life, number, number * 97 % (SIZE_MOST - sizeof request)};
+    struct naru_call call = {
+        .size_bytes = sizeof call,
+        .request = room,
+        .request_size_bytes = sizeof request + request.padding_bytes,
+        .reply = reply,
+        .reply_capacity_bytes = sizeof reply,
+    };
+    bool is_impatient = number % 8 == 7;
+
+    memset(room, (int)number, sizeof room);
+    memcpy(room, &request, sizeof request);
+    int result = naru_call(endpoint, &call, is_impatient ? NARU_MILLISECOND / 5 : NR_SOON);
+    if (result == 0) {
+        nr_check(call.reply_size_bytes == call.request_size_bytes &&
+                     memcmp(room, reply, call.reply_size_bytes) == 0,
+                 "another's reply");
+        nr_kit_add(&ledger->answered, 1);
+    } else if (result == -EOWNERDEAD) {
+        nr_check(at_most_once, "%s", naru_error_text());
+        nr_kit_add(&ledger->failed, 1);
+    } else {
+        nr_check((result == -ETIMEDOUT && is_impatient) || result == -EBUSY, "%d: %s", result,
+                 naru_error_text());
+        nr_kit_add(&ledger->given_up, 1);
+    }
+}
+
+static _Noreturn void client(void)
+{
+    struct naru_endpoint *endpoint = open_as(NARU_SENDER);
+    uint32_t life = (uint32_t)nr_kit_add(&ledger->lives, 1) - 1;
+
+    nr_check(life < LIVES_MOST, "too many lives");
+    for (uint32_t number = 0; number < EACH_MOST && !nr_kit_get(&ledger->stop); number++)
+        call_one(endpoint, life, number);
+    naru_close(endpoint);
+    _exit(0);
+}
+
+static pid_t start(unsigned index)
+{
+    pid_t pid = nr_kit_fork();
+
+    if (pid == 0) {
+        if (index < SERVERS)
+            server();
+        client();
+    }
+    return pid;
+}
+
+/* Whoever has ended by itself must have ended well. */
+static void bury(pid_t pid, bool was_killed)
+{
+    int status;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFSIGNALED(status) && was_killed)
+        assert_int_equal(WTERMSIG(status), SIGKILL);
+    else
+        assert_int_equal(status, 0);
+}
+
+/* -- chaos -------------------------------------------------------------------------------------- */
+
+static void expect_all_free(void)
+{
+    struct naru_endpoint *endpoint = open_as(NARU_BOTH);
+    struct naru_stat stat = {.size_bytes = sizeof stat};
+    struct naru_call calls[CALLS + 1];
+    struct naru_message message;
+    char room[8];
+
+    nr_check_ok(naru_stat(endpoint, &stat));
+    assert_int_equal(stat.peers, 0);
+    assert_int_equal(stat.queued_messages, 0);
+    assert_int_equal(naru_take(endpoint, &message, 0), -EAGAIN);
+    for (int i = 0; i <= CALLS; i++) {
+        calls[i] = (struct naru_call){.size_bytes = sizeof calls[i],
+                                      .request = "x",
+                                      .request_size_bytes = 1,
+                                      .reply = room,
+                                      .reply_capacity_bytes = sizeof room};
+        assert_int_equal(naru_call_begin(endpoint, &calls[i], 0), i < CALLS ? 0 : -EAGAIN);
+    }
+    for (int i = 0; i < CALLS; i++) {
+        assert_int_equal(naru_take(endpoint, &message, 0), 0);
+        assert_int_equal(naru_reply(endpoint, &message, "y", 1), 0);
+        assert_int_equal(naru_call_end(endpoint, &calls[i], 0), 0);
+    }
+    naru_close(endpoint);
+    assert_int_equal(naru_unlink(uri), 0);
+}
+
+static void chaos(unsigned seed)
+{
+    pid_t people[PEOPLE];
+    unsigned kills = 0, stops = 0;
+    int64_t end = nr_kit_now_ns() + RUN_MS * NARU_MILLISECOND;
+
+    srand(seed);
+    memset(ledger, 0, sizeof *ledger);
+    for (unsigned i = 0; i < PEOPLE; i++)
+        people[i] = start(i);
+    while (nr_kit_now_ns() < end && nr_kit_get(&ledger->lives) < LIVES_MOST - PEOPLE) {
+        unsigned i = (unsigned)rand() % PEOPLE;
+        struct timespec pause = {.tv_nsec = rand() % 4000000};
+        nanosleep(&pause, NULL);
+        if (rand() % 8 == 0) {
+            kill(people[i], SIGSTOP);
+            nanosleep(&pause, NULL);
+            kill(people[i], SIGCONT);
+            stops++;
+            continue;
+        }
+        kill(people[i], SIGKILL);
+        bury(people[i], true);
+        people[i] = start(i);
+        kills++;
+    }
+    nr_kit_set(&ledger->stop, 1);
+    for (unsigned i = PEOPLE; i-- > 0;) /* clients first: servers go on for a moment */
+        bury(people[i], false);
+    print_message("# %u kills, %u stops: %ld answered, %ld failed, %ld given up, %ld redelivered\n",
+                  kills, stops, ledger->answered, ledger->failed, ledger->given_up,
+                  ledger->redelivered);
+    assert_true(kills > 20 && ledger->answered > 100);
+    for (int life = 0; at_most_once && life < ledger->lives; life++)
+        for (int number = 0; number < EACH_MOST; number++)
+            assert_true(ledger->came[life][number] <= 1);
+    expect_all_free();
+}
+
+static unsigned seed_from_environment(void)
+{
+    const char *text = getenv("NARU_SEED");
+    unsigned seed = text ? (unsigned)strtoul(text, NULL, 10) : (unsigned)time(NULL);
+
+    print_message("# NARU_SEED=%u\n", seed);
+    return seed;
+}
+
+static void test_chaos(void **state)
+{
+    unsigned seed = seed_from_environment();
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        at_most_once = i;
+        chaos(seed + (unsigned)i);
+    }
+}
+
+/* -- who is stopped ----------------------------------------------------------------------------- */
+
+static void answer_slowly(void *context)
+{
+    struct naru_endpoint *endpoint = open_as(NARU_RECEIVER);
+    struct naru_message message;
+
+    (void)context;
+    nr_check_ok(naru_take(endpoint, &message, NR_SOON));
+    nr_kit_set(&ledger->lives, 1);
+    nr_kit_await(&ledger->stop, 1);
+    int result = naru_reply(endpoint, &message, "late", 4);
+    nr_check(result == -EPIPE, "%d", result);
+    naru_close(endpoint);
+}
+
+/* A server that is stopped with a request in hand holds up its client until the time-out, and nobody else. */
+static void test_stopped_server(void **state)
+{
+    struct naru_message message;
+    char room[2][8];
+
+    (void)state;
+    at_most_once = false;
+    memset(ledger, 0, sizeof *ledger);
+    pid_t pid = child_start(answer_slowly, NULL);
+    struct naru_endpoint *both = open_as(NARU_BOTH);
+    struct naru_call calls[2];
+    for (int i = 0; i < 2; i++)
+        calls[i] = (struct naru_call){.size_bytes = sizeof calls[i],
+                                      .request = "?",
+                                      .request_size_bytes = 1,
+                                      .reply = room[i],
+                                      .reply_capacity_bytes = sizeof room[i]};
+    nr_check_ok(naru_call_begin(both, &calls[0], 0));
+    nr_kit_await(&ledger->lives, 1);
+    kill(pid, SIGSTOP);
+    nr_check_ok(naru_call_begin(both, &calls[1], 0));
+    assert_int_equal(naru_take(both, &message, 0), 0);
+    assert_int_equal(naru_reply(both, &message, "now", 3), 0);
+    assert_int_equal(naru_call_end(both, &calls[1], 0), 0);
+    assert_int_equal(naru_call_end(both, &calls[0], 30 * NARU_MILLISECOND), -ETIMEDOUT);
+    assert_int_equal(naru_take(both, &message, 0), -EAGAIN); /* alive: nothing is taken away */
+    assert_int_equal(naru_call_cancel(both, &calls[0]), 0);
+    nr_kit_set(&ledger->stop, 1);
+    kill(pid, SIGCONT);
+    assert_int_equal(child_end(pid), 0);
+    naru_close(both);
+    expect_all_free();
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    snprintf(uri, sizeof uri, "shm:///dev/shm/naru-test-calls-%d", (int)getpid());
+    ledger = nr_kit_shared(sizeof *ledger);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    naru_unlink(uri); /* there when a check has failed */
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_chaos),
+        cmocka_unit_test(test_stopped_server),
+    };
+
+    alarm(100);
+    return cmocka_run_group_tests_name("calls", tests, group_setup, group_teardown);
+}
