@@ -7,7 +7,7 @@
  *            buffer n % count, of which there are at least three: so the newest value and the one before stay
  *            whole while the next is written, and neither side waits for the other.
  * Memory     Shared; offsets only, no system calls. Zeroed memory is a cell without a value. Readers write nothing.
- * Writers    latest, buffers: whoever has the seat. The seat (data/byte_ring.h): by CAS, and the repairer.
+ * Writers    latest, buffers: whoever has the seat. The seat (data/seat.h): by CAS, and the repairer.
  * Ordering   [R1] latest -> [A1]: the version and its payload. [W1], [W2] (data/words.h): a reader that was
  *            overtaken sees that the buffer's version has changed. [R2] -> [A2]: and then a newer `latest`.
  * Death      A writer killed anywhere leaves the last whole value: what it had begun is in a buffer that `latest`

@@ -412,7 +412,7 @@ int nr_shm_unlink(const struct nr_uri *uri)
 int nr_shm_sit(struct nr_shm *shm, _Atomic uint64_t *seat, const char *what, const char *who)
 {
     for (int tries = 0; tries < 3; tries++) {
-        int holder = nr_byte_seat_claim(seat, shm->party.me);
+        int holder = nr_seat_claim(seat, shm->party.me);
         if (holder == 0)
             return 0;
         if (!nr_party_is_dead(&shm->party, (unsigned)-holder - 1))

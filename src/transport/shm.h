@@ -9,21 +9,21 @@
  * shm_sleep.c  how one sleeps in it, and notices deaths
  * shm_ready.c  how one polls it: naru_fd(), naru_send_fd()
  * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
- * shm_bytes.c  one to one, and pairs: packed records (data/byte_ring.h)
+ * shm_bytes.c  one to one, and pairs: lines (data/line_ring.h)
  * shm_cell.c   the newest value (data/cell.h)
  * shm_topic.c  to every subscriber (data/topic.h); shm_topic_recv.c
  * shm_reader.c who can only read: opening, and waiting without a word to anybody
  * shm_calls.c  request and reply (data/calls.h)
  *
  * Segment      header | participants | slot ring    (many to many)
- *              header | participants | byte ring    (one to one)
+ *              header | participants | line ring    (one to one)
  *              header | participants | a gate for each participant | calls
- *              header | byte ring, byte ring        (pair: end i sends on ring i)
+ *              header | line ring, line ring        (pair: end i sends on ring i)
  */
-#include "data/byte_ring.h"
 #include "data/cell.h"
 #include "data/calls.h"
 #include "data/gate.h"
+#include "data/line_ring.h"
 #include "data/slot_ring.h"
 #include "data/topic.h"
 #include "transport/endpoint.h"
@@ -55,7 +55,7 @@ struct nr_shm_header {
     uint32_t when_full, delivery;
     uint32_t participants_max, held_max;
     uint32_t slots_count, slot_bytes;
-    uint32_t chunks_count, reserved;
+    uint32_t chunks_count, lines_count;
     uint64_t chunk_bytes;
     uint64_t ring_bytes;
     uint64_t message_size_max_bytes;
@@ -108,11 +108,13 @@ struct nr_shm {
     uint64_t seen; /* cell: the version that was returned last */
     struct nr_calls calls;
     struct nr_gate *gates; /* calls: one for each participant, where it waits for its replies */
-    struct nr_byte_ring out, in; /* pair: both; one to one: the one of the role */
+    struct nr_line_ring out, in; /* pair: both; one to one: the one of the role */
     bool is_holding;             /* one to one: a record was taken and not acknowledged */
     bool is_loaning;
+    struct nr_line_record held_record;
+    _Alignas(16) char held_copy[NR_LINE_INLINE_BYTES];
     uint32_t held;      /* many to many, topic: messages in hand */
-    uint64_t told;      /* one to one: nr_byte_seat_word() as the receiver was told of it */
+    uint64_t told;      /* one to one: nr_seat_gone() as the receiver was told of it */
     bool has_barrier;   /* registered for it (os/barrier.h), so hot gates may be trusted */
     bool lacks_barrier; /* refused */
     unsigned spin_wins; /* in a row */
@@ -124,6 +126,7 @@ struct nr_shm {
     struct nr_shm_sleepers sleepers;
     int32_t pid;
     struct nr_shm_ready ready[2]; /* naru_fd(), naru_send_fd() */
+    bool lacks_apart;             /* one to one: it was a loan */
     size_t lacks_bytes;           /* the message or loan that there was no room for last */
 };
 

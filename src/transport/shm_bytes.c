@@ -2,10 +2,11 @@
 /*
  * shm_bytes -- shm:// from one to one, and the ends of a pair
  *
- * What       Records are written and read in place. One loan and one taken message at a time.
+ * What       Messages are copied into lines and out of them; large ones, and loans, stand apart, in place. One
+ *            loan and one taken message at a time.
  * Ends       Named: the sender's seat counts how often a sender left or died; the receiver tells each once, when
  *            the ring is empty, and then waits for the next. Pair: `closed`, or the peer's pidfd, for good.
- * Death      See data/byte_ring.h.
+ * Death      See data/line_ring.h.
  */
 #include "transport/shm.h"
 #include <string.h>
@@ -13,23 +14,30 @@
 enum {
     NR_SHM_BYTES_ASK_EVERY =
         64, /* looks in vain, without waiting, between two questions to the kernel */
-    NR_SHM_BYTES_RING_BYTES = 256 * 1024, /* default */
+    NR_SHM_BYTES_RING_BYTES = 256 * 1024, /* defaults */
+    NR_SHM_BYTES_MESSAGES = 255,          /* 512 lines, which stay in the first cache */
 };
 
 static bool nr_shm_bytes_may_recv(struct nr_shm *shm)
 {
-    if (nr_byte_may_peek(&shm->in))
+    if (nr_line_may_peek(&shm->in))
         return true;
     if (nr_shm_is_pair(shm))
         return __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE);
-    return nr_byte_seat_word(&shm->in) != __atomic_load_n(&shm->told, __ATOMIC_RELAXED);
+    return nr_seat_gone(&shm->in.shared->sender) != __atomic_load_n(&shm->told, __ATOMIC_RELAXED);
 }
 
 static bool nr_shm_bytes_may_send(struct nr_shm *shm)
 {
+    uint32_t lacks_bytes = (uint32_t)shm->lacks_bytes;
+    struct nr_line_room room;
+
     if (nr_shm_is_pair(shm) && __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_ACQUIRE))
         return true; /* to be told that it has ended */
-    return nr_byte_may_reserve(&shm->out, (uint32_t)shm->lacks_bytes);
+    if (shm->is_loaning)
+        return true; /* to be told so */
+    return (shm->lacks_apart ? nr_line_reserve_apart(&shm->out, lacks_bytes, &room.first)
+                             : nr_line_reserve(&shm->out, lacks_bytes, 0, &room)) != -EAGAIN;
 }
 
 /* -- ends ---------------------------------------------------------------------------------- */
@@ -62,73 +70,121 @@ static int nr_shm_bytes_ended(struct nr_shm *shm, const struct nr_shm_pause *pau
 {
     if (nr_shm_is_pair(shm))
         return nr_shm_bytes_peer(shm, pause);
-    uint64_t word = nr_byte_seat_word(&shm->in), told = shm->told;
+    uint64_t word = nr_seat_gone(&shm->in.shared->sender), told = shm->told;
     if (word == told)
         return 0;
     if (tell)
         __atomic_store_n(&shm->told, word, __ATOMIC_RELAXED); /* the watcher looks at it */
-    return nr_byte_seat_deaths(word) != nr_byte_seat_deaths(told) ? nr_shm_bytes_died(shm)
-                                                                  : nr_shm_bytes_closed(shm);
+    return nr_seat_deaths(word) != nr_seat_deaths(told) ? nr_shm_bytes_died(shm)
+                                                        : nr_shm_bytes_closed(shm);
 }
 
 /* -- sending ------------------------------------------------------------------------------- */
 
-static int nr_shm_bytes_reserve(struct nr_shm *shm, size_t size_bytes, char **ret,
-                                struct nr_deadline *deadline)
+static void nr_shm_bytes_operate(struct nr_shm *shm)
 {
-    struct nr_shm_pause pause = {0};
+    nr_os_futex_arm(&shm->header->death_word);
+}
 
-    if (nr_shm_is_pair(shm))
-        nr_os_futex_arm(&shm->header->death_word);
-    else
-        nr_party_operate(&shm->party);
-    if (shm->is_loaning)
+/* May one send at all? */
+static int nr_shm_bytes_begin(struct nr_shm *shm)
+{
+    nr_shm_bytes_operate(shm);
+    if (__builtin_expect(shm->is_loaning, 0))
         return nr_fail(-EBUSY,
                        "%s: one loan at a time on a one-to-one channel; commit or cancel it",
                        shm->endpoint.uri);
     if (nr_shm_is_pair(shm) && __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_RELAXED))
         return nr_shm_bytes_closed(shm);
-    for (;;) {
-        int result = nr_byte_reserve(&shm->out, (uint32_t)size_bytes, ret);
-        if (result == 0) {
-            nr_shm_pause_end(shm, &pause);
-            return 0;
-        }
-        if (result == -EBADMSG)
-            return nr_shm_damaged(shm);
-        int gone = nr_shm_bytes_peer(shm, &pause);
-        if (gone < 0)
-            return gone;
-        result = nr_shm_pause(shm, nr_shm_gate_full(shm, true), &pause, result, deadline);
+    return 0;
+}
+
+/* There is no room: 0 try again, or what the call returns. */
+static int nr_shm_bytes_full(struct nr_shm *shm, struct nr_shm_pause *pause, int result,
+                             struct nr_deadline *deadline)
+{
+    if (result == -EBADMSG)
+        return nr_shm_damaged(shm);
+    int gone = nr_shm_bytes_peer(shm, pause);
+    return gone < 0 ? gone
+                    : nr_shm_pause(shm, nr_shm_gate_full(shm, true), pause, result, deadline);
+}
+
+/* Writes and publishes, and leaves the waking to the caller. */
+static int nr_shm_bytes_put(struct nr_shm *shm, const struct nr_out *out,
+                            struct nr_deadline *deadline)
+{
+    uint32_t size_bytes = (uint32_t)out->size_bytes;
+    struct nr_shm_pause pause = {0};
+    struct nr_line_room room;
+
+    for (int result; (result = nr_line_reserve(&shm->out, size_bytes, out->type, &room)) < 0;) {
+        shm->lacks_apart = false;
+        result = nr_shm_bytes_full(shm, &pause, result, deadline);
         if (result < 0)
             return result;
     }
+    nr_shm_pause_end(shm, &pause);
+    nr_out_copy(out, 0, room.first, room.first_bytes);
+    if (room.second)
+        nr_out_copy(out, room.first_bytes, room.second, size_bytes - room.first_bytes);
+    nr_line_publish(&shm->out, size_bytes, out->type);
+    return 0;
 }
 
 static int nr_shm_bytes_send(struct naru_endpoint *endpoint, const struct nr_out *out,
                              struct nr_deadline *deadline)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
-    char *payload;
-    int result = nr_shm_bytes_reserve(shm, out->size_bytes, &payload, deadline);
+    int result = nr_shm_bytes_begin(shm);
 
-    if (result < 0)
+    if (result == 0)
+        result = nr_shm_bytes_put(shm, out, deadline);
+    if (result == 0)
+        nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
+    return result;
+}
+
+static int nr_shm_bytes_send_many(struct naru_endpoint *endpoint,
+                                  const struct naru_message *messages, size_t count,
+                                  struct nr_deadline *deadline)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_deadline at_once = nr_deadline_in(0);
+    int result = nr_shm_bytes_begin(shm);
+    size_t sent = 0;
+
+    for (; result == 0 && sent < count; sent += result == 0) {
+        struct iovec part = {messages[sent].data, messages[sent].size_bytes};
+        struct nr_out out = {.parts = &part,
+                             .parts_count = 1,
+                             .size_bytes = part.iov_len,
+                             .type = messages[sent].type};
+        result = nr_shm_bytes_put(shm, &out, sent ? &at_once : deadline);
+    }
+    if (sent == 0)
         return result;
-    nr_out_copy(out, 0, payload, out->size_bytes);
-    nr_byte_publish(&shm->out, (uint32_t)out->size_bytes, out->type);
     nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
-    return 0;
+    return (int)sent;
 }
 
 static int nr_shm_bytes_loan(struct naru_endpoint *endpoint, size_t size_bytes,
                              struct naru_message *ret, struct nr_deadline *deadline)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_shm_pause pause = {0};
+    int result = nr_shm_bytes_begin(shm);
     char *payload;
-    int result = nr_shm_bytes_reserve(shm, size_bytes, &payload, deadline);
 
     if (result < 0)
         return result;
+    while ((result = nr_line_reserve_apart(&shm->out, (uint32_t)size_bytes, &payload)) < 0) {
+        shm->lacks_apart = true;
+        result = nr_shm_bytes_full(shm, &pause, result, deadline);
+        if (result < 0)
+            return result;
+    }
+    nr_shm_pause_end(shm, &pause);
     shm->is_loaning = true;
     *ret = (struct naru_message){
         .data = payload,
@@ -142,7 +198,7 @@ static int nr_shm_bytes_commit(struct naru_endpoint *endpoint, struct naru_messa
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
-    nr_byte_publish(&shm->out, (uint32_t)message->size_bytes, message->type);
+    nr_line_publish_apart(&shm->out, (uint32_t)message->size_bytes, message->type);
     shm->is_loaning = false;
     nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
     return 0;
@@ -159,21 +215,18 @@ static int nr_shm_bytes_cancel(struct naru_endpoint *endpoint, struct naru_messa
 
 /* -- receiving ----------------------------------------------------------------------------- */
 
-static int nr_shm_bytes_next(struct nr_shm *shm, struct nr_byte_record *ret,
+static int nr_shm_bytes_next(struct nr_shm *shm, struct nr_line_record *ret,
                              struct nr_deadline *deadline)
 {
-    struct nr_shm_pause pause = {0};
+    struct nr_shm_pause pause = {.look = nr_shm_bytes_may_recv};
     bool has_ended = false;
 
-    if (nr_shm_is_pair(shm))
-        nr_os_futex_arm(&shm->header->death_word);
-    else
-        nr_party_operate(&shm->party);
-    if (shm->is_holding)
+    nr_shm_bytes_operate(shm);
+    if (__builtin_expect(shm->is_holding, 0))
         return nr_fail(-EBUSY, "%s: one message at a time on a one-to-one channel; acknowledge it",
                        shm->endpoint.uri);
     for (;;) {
-        int result = nr_byte_peek(&shm->in, ret);
+        int result = nr_line_peek(&shm->in, ret);
         if (result == 0 && ret->size_bytes > shm->endpoint.options.message_size_max_bytes)
             result = -EBADMSG;
         if (result == 0) {
@@ -194,7 +247,7 @@ static int nr_shm_bytes_next(struct nr_shm *shm, struct nr_byte_record *ret,
     }
 }
 
-static void nr_shm_bytes_describe(struct nr_shm *shm, const struct nr_byte_record *record,
+static void nr_shm_bytes_describe(struct nr_shm *shm, const struct nr_line_record *record,
                                   struct naru_message *message)
 {
     message->size_bytes = record->size_bytes;
@@ -203,13 +256,13 @@ static void nr_shm_bytes_describe(struct nr_shm *shm, const struct nr_byte_recor
     message->deliveries =
         record->is_redelivered ? 2 : 1; /* or more: the ring does not count them */
     message->known = NARU_KNOWS_TYPE | (record->is_redelivered ? 0 : NARU_KNOWS_DELIVERIES);
-    nr_byte_taking(&shm->in, record);
+    nr_line_taking(&shm->in, record);
 }
 
-static void nr_shm_bytes_done(struct nr_shm *shm, size_t size_bytes)
+static void nr_shm_bytes_done(struct nr_shm *shm, const struct nr_line_record *record)
 {
-    nr_byte_release(&shm->in, (uint32_t)size_bytes);
-    nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    if (nr_line_release(&shm->in, record))
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
 }
 
 static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
@@ -217,7 +270,7 @@ static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
     struct naru_message *message = in->message;
-    struct nr_byte_record record;
+    struct nr_line_record record;
     int result = nr_shm_bytes_next(shm, &record, deadline);
 
     if (result < 0)
@@ -227,25 +280,29 @@ static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
         return -EMSGSIZE;
     }
     if (record.size_bytes)
-        memcpy(message->data, record.payload, record.size_bytes);
+        nr_line_copy(&record, message->data);
     nr_shm_bytes_describe(shm, &record, message);
-    nr_shm_bytes_done(shm, record.size_bytes);
+    nr_shm_bytes_done(shm, &record);
     return 0;
 }
 
+/* In place where it stands in one piece; else, of two lines, a copy. */
 static int nr_shm_bytes_take(struct naru_endpoint *endpoint, struct naru_message *ret,
                              struct nr_deadline *deadline)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
-    struct nr_byte_record record;
-    int result = nr_shm_bytes_next(shm, &record, deadline);
+    struct nr_line_record *record = &shm->held_record;
+    int result = nr_shm_bytes_next(shm, record, deadline);
 
     if (result < 0)
         return result;
-    nr_shm_bytes_describe(shm, &record, ret);
-    ret->data = record.payload;
-    ret->capacity_bytes = record.size_bytes;
-    ret->internal[2] = record.size_bytes;
+    nr_shm_bytes_describe(shm, record, ret);
+    ret->data = (void *)record->first;
+    if (record->second) {
+        nr_line_copy(record, shm->held_copy);
+        ret->data = shm->held_copy;
+    }
+    ret->capacity_bytes = record->size_bytes;
     shm->is_holding = true;
     return 0;
 }
@@ -254,8 +311,9 @@ static int nr_shm_bytes_ack(struct naru_endpoint *endpoint, struct naru_message 
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
+    (void)message;
     shm->is_holding = false;
-    nr_shm_bytes_done(shm, message->internal[2]);
+    nr_shm_bytes_done(shm, &shm->held_record);
     return 0;
 }
 
@@ -266,7 +324,7 @@ static int nr_shm_bytes_requeue(struct naru_endpoint *endpoint, struct naru_mess
 
     (void)message;
     shm->is_holding = false;
-    shm->in.redelivered_until = shm->in.position + 1;
+    nr_line_flag(&shm->in, &shm->held_record);
     return 0;
 }
 
@@ -275,45 +333,55 @@ static int nr_shm_bytes_requeue(struct naru_endpoint *endpoint, struct naru_mess
 static int nr_shm_bytes_plan(struct nr_shm_header *header, const struct nr_request *request)
 {
     const struct naru_options *options = &request->options;
-    uint64_t most = header->message_size_max_bytes;
-    uint64_t least = nr_byte_ring_capacity(most, 2);
-    uint64_t wanted = options->payload_bytes ? nr_shm_layout_round(options->payload_bytes, 64)
-                      : options->capacity_messages
-                          ? nr_byte_ring_capacity(most, options->capacity_messages)
-                          : NR_SHM_BYTES_RING_BYTES;
+    uint64_t most = header->message_size_max_bytes, lines, bytes, least;
 
     if (options->when_full == NARU_DROP_NEWEST || options->when_full == NARU_OVERWRITE_OLDEST)
         return nr_fail(-EOPNOTSUPP,
                        "%s: when_full: a one-to-one channel blocks or fails; leave "
                        "one_to_one to drop or overwrite",
                        request->text);
-    header->ring_bytes = wanted < least ? least : wanted;
+    if (!options->capacity_messages)
+        header->capacity_messages = NR_SHM_BYTES_MESSAGES;
+    nr_line_ring_sizes(most, 1, &lines, &least);
+    nr_line_ring_sizes(most, header->capacity_messages, &lines, &bytes);
+    if (options->payload_bytes)
+        bytes = nr_shm_layout_round(options->payload_bytes, NR_LINE_BYTES);
+    else if (!options->capacity_messages)
+        bytes = NR_SHM_BYTES_RING_BYTES;
+    header->lines_count = (uint32_t)lines;
+    header->ring_bytes = bytes < least ? least : bytes;
     header->held_max = 1;
     return 0;
 }
 
 static bool nr_shm_bytes_is_sane(const struct nr_shm_header *header)
 {
-    return header->ring_bytes % 64 == 0 && header->ring_bytes <= NR_SHM_TOTAL_MOST &&
-           header->ring_bytes >= nr_byte_ring_capacity(header->message_size_max_bytes, 2);
+    uint64_t lines, least;
+
+    nr_line_ring_sizes(header->message_size_max_bytes, 1, &lines, &least);
+    return header->ring_bytes % NR_LINE_BYTES == 0 && header->ring_bytes <= NR_SHM_TOTAL_MOST &&
+           header->ring_bytes >= least && header->lines_count >= lines &&
+           header->lines_count <= 4 * NR_SHM_SLOTS_MOST &&
+           !(header->lines_count & (header->lines_count - 1));
 }
 
 static uint64_t nr_shm_bytes_bytes(const struct nr_shm_header *header)
 {
-    return nr_byte_ring_bytes(header->ring_bytes);
+    return nr_line_ring_memory(header->lines_count, header->ring_bytes);
 }
 
 static uint64_t nr_shm_bytes_pair_bytes(const struct nr_shm_header *header)
 {
-    return 2 * nr_byte_ring_bytes(header->ring_bytes);
+    return 2 * nr_shm_bytes_bytes(header);
 }
 
-static void nr_shm_bytes_view_ring(const struct nr_shm_header *plan, struct nr_byte_ring *ring,
+static void nr_shm_bytes_view_ring(const struct nr_shm_header *plan, struct nr_line_ring *ring,
                                    void *memory)
 {
-    ring->capacity_bytes = plan->ring_bytes;
+    ring->lines_count = plan->lines_count;
+    ring->bytes_count = plan->ring_bytes;
     ring->at_most_once = plan->delivery == NARU_AT_MOST_ONCE;
-    nr_byte_ring_attach(ring, memory);
+    nr_line_ring_attach(ring, memory);
 }
 
 static void nr_shm_bytes_view(struct nr_shm *shm, const struct nr_shm_header *plan, void *memory)
@@ -325,7 +393,7 @@ static void nr_shm_bytes_view(struct nr_shm *shm, const struct nr_shm_header *pl
 static void nr_shm_bytes_pair_view(struct nr_shm *shm, const struct nr_shm_header *plan,
                                    void *memory)
 {
-    char *first = memory, *second = first + nr_byte_ring_bytes(plan->ring_bytes);
+    char *first = memory, *second = first + nr_shm_bytes_bytes(plan);
 
     nr_shm_bytes_view_ring(plan, &shm->out, shm->end ? second : first);
     nr_shm_bytes_view_ring(plan, &shm->in, shm->end ? first : second);
@@ -335,14 +403,14 @@ static void nr_shm_bytes_pair_view(struct nr_shm *shm, const struct nr_shm_heade
 static int nr_shm_bytes_join(struct nr_shm *shm)
 {
     bool sends = shm->endpoint.role == NARU_SENDER;
-    struct nr_byte_ring *ring = sends ? &shm->out : &shm->in;
+    struct nr_line_ring *ring = sends ? &shm->out : &shm->in;
     int result = nr_shm_sit(shm, sends ? &ring->shared->sender : &ring->shared->receiver,
                             "is one-to-one", sends ? "sender" : "receiver");
 
     if (result < 0)
         return result;
-    shm->told = nr_byte_seat_word(&shm->in);
-    result = nr_byte_ring_sit(ring, sends);
+    shm->told = nr_seat_gone(&shm->in.shared->sender);
+    result = nr_line_ring_sit(ring, sends);
     if (result < 0)
         return nr_fail(-EBADMSG,
                        "%s is damaged (its positions make no sense); remove it with "
@@ -354,15 +422,15 @@ static int nr_shm_bytes_join(struct nr_shm *shm)
 
 static int nr_shm_bytes_pair_join(struct nr_shm *shm)
 {
-    nr_byte_ring_sit(&shm->out, true);
-    nr_byte_ring_sit(&shm->in, false);
+    nr_line_ring_sit(&shm->out, true);
+    nr_line_ring_sit(&shm->in, false);
     return 0;
 }
 
 static void nr_shm_bytes_clear(struct nr_shm *shm, unsigned index, bool died)
 {
-    nr_byte_seat_clear(&shm->in.shared->receiver, index, died);
-    nr_byte_seat_clear(&shm->in.shared->sender, index, died);
+    nr_seat_clear(&shm->in.shared->receiver, index, died);
+    nr_seat_clear(&shm->in.shared->sender, index, died);
 }
 
 static void nr_shm_bytes_repair(struct nr_shm *shm, unsigned dead)
@@ -382,10 +450,11 @@ static void nr_shm_bytes_pair_leave(struct nr_shm *shm)
 
 #define NR_SHM_BYTES_TRANSPORT                                                                     \
     {                                                                                              \
-        NR_SHM_COMMON, .send = nr_shm_bytes_send, .recv = nr_shm_bytes_recv,                       \
-                       .loan = nr_shm_bytes_loan, .commit = nr_shm_bytes_commit,                   \
-                       .cancel = nr_shm_bytes_cancel, .take = nr_shm_bytes_take,                   \
-                       .ack = nr_shm_bytes_ack, .requeue = nr_shm_bytes_requeue,                   \
+        NR_SHM_COMMON, .send = nr_shm_bytes_send, .send_many = nr_shm_bytes_send_many,             \
+                       .recv = nr_shm_bytes_recv, .loan = nr_shm_bytes_loan,                       \
+                       .commit = nr_shm_bytes_commit, .cancel = nr_shm_bytes_cancel,               \
+                       .take = nr_shm_bytes_take, .ack = nr_shm_bytes_ack,                         \
+                       .requeue = nr_shm_bytes_requeue,                                            \
     }
 
 const struct nr_shm_kind nr_shm_bytes_kind = {

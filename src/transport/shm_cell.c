@@ -219,12 +219,12 @@ static int nr_shm_cell_join(struct nr_shm *shm)
 
 static void nr_shm_cell_repair(struct nr_shm *shm, unsigned dead)
 {
-    nr_byte_seat_clear(&shm->cell.shared->writer, dead, true);
+    nr_seat_clear(&shm->cell.shared->writer, dead, true);
 }
 
 static void nr_shm_cell_leave(struct nr_shm *shm)
 {
-    nr_byte_seat_clear(&shm->cell.shared->writer, shm->party.me, false);
+    nr_seat_clear(&shm->cell.shared->writer, shm->party.me, false);
 }
 
 static void nr_shm_cell_stat(struct nr_shm *shm, struct naru_stat *stat)

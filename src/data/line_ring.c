@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contents   stamps - sizes - taking one's place - sending - receiving
+ *
+ * [R1] The stamp is stored last, with release: a receiver that loads it with acquire [A1] sees the payload, and the
+ *      INSIDE stamp of a second line. Without it, it could read what the lap before has left there.
+ * [R2] head is stored with release when the payload was read: a sender that sees it [A2] may write there. Without
+ *      it a late read could see the next lap's message.
+ * A line is valid for its lap only, and in each lap each line gets a stamp of that lap or INSIDE: so 16 bits of
+ * lap are enough, as one would be.
+ */
+#include "data/line_ring.h"
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* -- stamps ----------------------------------------------------------------------------------- */
+
+enum { NR_LINE_NONE, NR_LINE_INSIDE, NR_LINE_SMALL, NR_LINE_ONE, NR_LINE_APART };
+enum {
+    NR_LINE_LAP_SHIFT = 4,
+    NR_LINE_LAP_MASK = 0xffff,
+    NR_LINE_SIZE_SHIFT = 20, /* ONE: 8 bits of size, then is_typed */
+    NR_LINE_SIZE_MASK = 0xff,
+    NR_LINE_TYPED_SHIFT = 28,
+    NR_LINE_CODE_BITS = 6, /* SMALL */
+    NR_LINE_CODE_MASK = 63,
+    NR_LINE_SMALL_MOST = 7, /* messages; and 8-byte units */
+    NR_LINE_INDEX_BITS = 3,
+};
+
+struct nr_line {
+    _Atomic uint64_t stamp;
+    char room[NR_LINE_ROOM_BYTES];
+};
+static_assert(sizeof(struct nr_line) == NR_LINE_BYTES, "a cache line");
+
+struct nr_line_apart { /* in the room of an APART line */
+    uint64_t position;
+    uint64_t size_bytes;
+    int64_t type;
+};
+
+static struct nr_line *nr_line_at(const struct nr_line_ring *ring, uint64_t line)
+{
+    return (struct nr_line *)(void *)(ring->lines +
+                                      (line & (ring->lines_count - 1)) * NR_LINE_BYTES);
+}
+
+/* What a valid stamp of that line begins with, with a kind. */
+static uint64_t nr_line_stamp(const struct nr_line_ring *ring, uint64_t line, unsigned kind)
+{
+    return ((line >> ring->lap_shift & NR_LINE_LAP_MASK) << NR_LINE_LAP_SHIFT) | kind;
+}
+
+/* The kind of a stamp if it is valid for that line; else NONE. Zeroed memory has the lap of the first round. */
+static unsigned nr_line_kind(const struct nr_line_ring *ring, uint64_t line, uint64_t stamp)
+{
+    unsigned kind = stamp & 15;
+
+    if (kind < NR_LINE_SMALL || kind > NR_LINE_APART ||
+        (stamp >> NR_LINE_LAP_SHIFT & NR_LINE_LAP_MASK) !=
+            (line >> ring->lap_shift & NR_LINE_LAP_MASK))
+        return NR_LINE_NONE;
+    return kind;
+}
+
+static unsigned nr_line_code(uint64_t stamp, unsigned index)
+{
+    return index >= NR_LINE_SMALL_MOST
+               ? 0
+               : stamp >> (NR_LINE_SIZE_SHIFT + NR_LINE_CODE_BITS * index) & NR_LINE_CODE_MASK;
+}
+
+static unsigned nr_line_units(uint32_t size_bytes)
+{
+    return (size_bytes + 7) / 8;
+}
+
+/* Lines of a ONE message; its type counts. */
+static unsigned nr_line_one_lines(uint64_t stamp)
+{
+    unsigned bytes = (stamp >> NR_LINE_SIZE_SHIFT & NR_LINE_SIZE_MASK) +
+                     (stamp >> NR_LINE_TYPED_SHIFT & 1 ? NR_LINE_TYPE_BYTES : 0);
+    return bytes > NR_LINE_ROOM_BYTES ? 2 : 1;
+}
+
+/* -- sizes ------------------------------------------------------------------------------------ */
+
+static uint64_t nr_line_round(uint64_t bytes)
+{
+    return (bytes + NR_LINE_BYTES - 1) / NR_LINE_BYTES * NR_LINE_BYTES;
+}
+
+void nr_line_ring_sizes(uint64_t message_bytes, uint64_t messages, uint64_t *lines, uint64_t *bytes)
+{
+    uint64_t each = message_bytes > NR_LINE_ROOM_BYTES ? 2 : 1;
+    uint64_t power = 4;
+
+    /* One more: a line stays the receiver's until the next one is there. */
+    while (power < messages * each + 1)
+        power *= 2;
+    *lines = power;
+    /* One more: messages apart are not split, so up to one is skipped at the end. */
+    *bytes = nr_line_round(message_bytes ? message_bytes : 1) * (messages + 1);
+}
+
+uint64_t nr_line_ring_memory(uint64_t lines_count, uint64_t bytes_count)
+{
+    return sizeof(struct nr_line_ring_shared) + lines_count * NR_LINE_BYTES + bytes_count;
+}
+
+void nr_line_ring_attach(struct nr_line_ring *ring, void *memory)
+{
+    ring->shared = memory;
+    ring->lines = (char *)memory + sizeof(struct nr_line_ring_shared);
+    ring->bytes = ring->lines + ring->lines_count * NR_LINE_BYTES;
+    ring->lap_shift = (unsigned)__builtin_ctzll(ring->lines_count);
+}
+
+/* -- taking one's place ----------------------------------------------------------------------- */
+
+/* What an APART line says, checked: one piece of the ring of bytes. */
+static bool nr_line_apart_get(const struct nr_line_ring *ring, uint64_t line,
+                              struct nr_line_apart *ret)
+{
+    memcpy(ret, nr_line_at(ring, line)->room, sizeof *ret);
+    __asm__ volatile("" : "+m"(*ret)); /* fetched once: what is checked is what is used */
+    return ret->size_bytes <= ring->bytes_count &&
+           ret->position % ring->bytes_count + ret->size_bytes <= ring->bytes_count;
+}
+
+/* Steps over what a sender has published at *line. 1; 0: nothing there; -EBADMSG. *apart is filled in if it is
+   an APART line, and else has the position UINT64_MAX. */
+static int nr_line_step(const struct nr_line_ring *ring, uint64_t *line,
+                        struct nr_line_apart *apart)
+{
+    uint64_t stamp = atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_acquire);
+    unsigned kind = nr_line_kind(ring, *line, stamp);
+
+    apart->position = UINT64_MAX;
+    if (kind == NR_LINE_NONE)
+        return 0;
+    if (kind == NR_LINE_APART && !nr_line_apart_get(ring, *line, apart))
+        return -EBADMSG;
+    *line += kind == NR_LINE_ONE ? nr_line_one_lines(stamp) : 1;
+    return 1;
+}
+
+/* Over all that a sender before has published, to the first line that it has not. */
+static int nr_line_sit_sender(struct nr_line_ring *ring)
+{
+    ring->head_line =
+        atomic_load_explicit(&ring->shared->head, memory_order_acquire) >> NR_LINE_INDEX_BITS;
+    ring->line = ring->head_line;
+    ring->open_stamp = 0;
+    ring->bytes_head = ring->bytes_tail = ring->apart_line = 0;
+    while (ring->line - ring->head_line < ring->lines_count) {
+        struct nr_line_apart apart;
+        int result = nr_line_step(ring, &ring->line, &apart);
+        if (result <= 0)
+            return result;
+        if (apart.position == UINT64_MAX)
+            continue;
+        if (!ring->apart_line)
+            ring->bytes_head = apart.position;
+        ring->bytes_tail = nr_line_round(apart.position + apart.size_bytes);
+        ring->apart_line = ring->line;
+        if (ring->bytes_tail - ring->bytes_head > ring->bytes_count)
+            return -EBADMSG;
+    }
+    return ring->line - ring->head_line == ring->lines_count ? 0 : -EBADMSG;
+}
+
+static int nr_line_sit_receiver(struct nr_line_ring *ring)
+{
+    uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_acquire);
+    uint64_t taking = atomic_load_explicit(&ring->shared->taking, memory_order_relaxed);
+    struct nr_line_record record;
+
+    ring->line = ring->freed_line = head >> NR_LINE_INDEX_BITS;
+    ring->index = head & NR_LINE_SMALL_MOST;
+    ring->units = 0;
+    uint64_t stamp =
+        atomic_load_explicit(&nr_line_at(ring, ring->line)->stamp, memory_order_acquire);
+    if (ring->index && nr_line_kind(ring, ring->line, stamp) != NR_LINE_SMALL)
+        return -EBADMSG;
+    for (unsigned i = 0; i < ring->index; i++) {
+        unsigned code = nr_line_code(stamp, i);
+        if (code == 0)
+            return -EBADMSG;
+        ring->units += nr_line_units(code - 1);
+    }
+    if (ring->units > NR_LINE_SMALL_MOST)
+        return -EBADMSG;
+    /* From a line that is done with, over the two of the next message. */
+    if (taking > head && (taking >> NR_LINE_INDEX_BITS) - ring->line > 3)
+        return -EBADMSG;
+    ring->redelivered_until = ring->at_most_once ? 0 : taking;
+    if (!ring->at_most_once || taking <= head)
+        return 0;
+    if (nr_line_peek(ring, &record) < 0) /* it was in a dead hand */
+        return -EBADMSG;
+    nr_line_release(ring, &record);
+    return 1;
+}
+
+int nr_line_ring_sit(struct nr_line_ring *ring, bool as_sender)
+{
+    return as_sender ? nr_line_sit_sender(ring) : nr_line_sit_receiver(ring);
+}
+
+/* -- sending ---------------------------------------------------------------------------------- */
+
+/* The receiver has passed the lines up to head_line: what they told of in the ring of bytes is free. */
+static int nr_line_free_bytes(struct nr_line_ring *ring, uint64_t head_line)
+{
+    struct nr_line_apart apart;
+    uint64_t line = ring->head_line;
+
+    if (head_line >= ring->apart_line) {
+        ring->bytes_head = ring->bytes_tail;
+        return 0;
+    }
+    while (line < head_line) {
+        if (nr_line_step(ring, &line, &apart) <= 0)
+            return -EBADMSG;
+        if (apart.position != UINT64_MAX)
+            ring->bytes_head = nr_line_round(apart.position + apart.size_bytes);
+    }
+    return line == head_line && ring->bytes_tail - ring->bytes_head <= ring->bytes_count ? 0
+                                                                                         : -EBADMSG;
+}
+
+/* Looks where the receiver is: more may be free than was known. */
+static int nr_line_look(struct nr_line_ring *ring)
+{
+    uint64_t head_line = atomic_load_explicit(&ring->shared->head, memory_order_acquire) >>
+                         NR_LINE_INDEX_BITS; /* [A2] */
+
+    if (head_line > ring->line || head_line < ring->head_line)
+        return -EBADMSG;
+    int result = nr_line_free_bytes(ring, head_line);
+    if (result == 0)
+        ring->head_line = head_line;
+    return result;
+}
+
+static int nr_line_need(struct nr_line_ring *ring, unsigned lines)
+{
+    if (ring->line + lines - ring->head_line <= ring->lines_count)
+        return 0;
+    int result = nr_line_look(ring);
+    if (result < 0)
+        return result;
+    return ring->line + lines - ring->head_line <= ring->lines_count ? 0 : -EAGAIN;
+}
+
+static bool nr_line_fits_open(const struct nr_line_ring *ring, uint32_t size_bytes, int64_t type)
+{
+    return ring->open_stamp && type == 0 && ring->index < NR_LINE_SMALL_MOST &&
+           ring->units + nr_line_units(size_bytes) <= NR_LINE_SMALL_MOST;
+}
+
+int nr_line_reserve(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type,
+                    struct nr_line_room *ret)
+{
+    uint32_t bytes = size_bytes + (type ? NR_LINE_TYPE_BYTES : 0);
+
+    if (nr_line_fits_open(ring, size_bytes, type)) {
+        *ret = (struct nr_line_room){
+            .first = nr_line_at(ring, ring->line - 1)->room + 8 * ring->units,
+            .first_bytes = size_bytes,
+        };
+        return 0;
+    }
+    if (bytes > NR_LINE_INLINE_BYTES) {
+        ret->second = NULL;
+        ret->first_bytes = size_bytes;
+        return nr_line_reserve_apart(ring, size_bytes, &ret->first);
+    }
+    int result = nr_line_need(ring, bytes > NR_LINE_ROOM_BYTES ? 2 : 1);
+    if (result < 0)
+        return result;
+    ret->first = nr_line_at(ring, ring->line)->room;
+    ret->first_bytes = size_bytes;
+    ret->second = NULL;
+    if (type) {
+        memcpy(ret->first, &type, sizeof type);
+        ret->first += NR_LINE_TYPE_BYTES;
+    }
+    if (bytes > NR_LINE_ROOM_BYTES) {
+        ret->first_bytes = NR_LINE_ROOM_BYTES - (type ? NR_LINE_TYPE_BYTES : 0);
+        ret->second = nr_line_at(ring, ring->line + 1)->room;
+    }
+    return 0;
+}
+
+static void nr_line_store(struct nr_line_ring *ring, uint64_t line, uint64_t stamp)
+{
+    atomic_store_explicit(&nr_line_at(ring, line)->stamp, stamp, memory_order_release); /* [R1] */
+}
+
+void nr_line_publish(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type)
+{
+    uint32_t bytes = size_bytes + (type ? NR_LINE_TYPE_BYTES : 0);
+
+    if (nr_line_fits_open(ring, size_bytes, type)) {
+        ring->open_stamp |= (uint64_t)(size_bytes + 1)
+                            << (NR_LINE_SIZE_SHIFT + NR_LINE_CODE_BITS * ring->index);
+        ring->index++;
+        ring->units += nr_line_units(size_bytes);
+        nr_line_store(ring, ring->line - 1, ring->open_stamp);
+    } else if (bytes > NR_LINE_INLINE_BYTES) {
+        nr_line_publish_apart(ring, size_bytes, type);
+    } else if (type || bytes > NR_LINE_ROOM_BYTES) {
+        uint64_t stamp = nr_line_stamp(ring, ring->line, NR_LINE_ONE) |
+                         (uint64_t)size_bytes << NR_LINE_SIZE_SHIFT |
+                         (uint64_t)(type != 0) << NR_LINE_TYPED_SHIFT;
+        if (bytes > NR_LINE_ROOM_BYTES)
+            atomic_store_explicit(&nr_line_at(ring, ring->line + 1)->stamp, NR_LINE_INSIDE,
+                                  memory_order_relaxed);
+        nr_line_store(ring, ring->line, stamp);
+        ring->line += bytes > NR_LINE_ROOM_BYTES ? 2 : 1;
+        ring->open_stamp = 0;
+    } else {
+        ring->open_stamp = nr_line_stamp(ring, ring->line, NR_LINE_SMALL) |
+                           (uint64_t)(size_bytes + 1) << NR_LINE_SIZE_SHIFT;
+        ring->index = 1;
+        ring->units = nr_line_units(size_bytes);
+        nr_line_store(ring, ring->line, ring->open_stamp);
+        ring->line++;
+    }
+}
+
+int nr_line_reserve_apart(struct nr_line_ring *ring, uint32_t size_bytes, char **ret)
+{
+    uint64_t at = ring->bytes_tail % ring->bytes_count;
+    uint64_t skip = at + size_bytes > ring->bytes_count ? ring->bytes_count - at : 0;
+    uint64_t until = ring->bytes_tail + skip + size_bytes;
+    int result = nr_line_need(ring, 1);
+
+    if (result < 0)
+        return result;
+    if (until - ring->bytes_head > ring->bytes_count) {
+        result = nr_line_look(ring);
+        if (result < 0)
+            return result;
+        if (until - ring->bytes_head > ring->bytes_count)
+            return -EAGAIN;
+    }
+    ring->apart_at = ring->bytes_tail + skip;
+    *ret = ring->bytes + ring->apart_at % ring->bytes_count;
+    return 0;
+}
+
+void nr_line_publish_apart(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type)
+{
+    const struct nr_line_apart apart = {
+        .position = ring->apart_at, .size_bytes = size_bytes, .type = type};
+
+    memcpy(nr_line_at(ring, ring->line)->room, &apart, sizeof apart);
+    nr_line_store(ring, ring->line, nr_line_stamp(ring, ring->line, NR_LINE_APART));
+    ring->bytes_tail = nr_line_round(apart.position + size_bytes);
+    ring->apart_line = ++ring->line;
+    ring->open_stamp = 0;
+}
+
+/* -- receiving -------------------------------------------------------------------------------- */
+
+/*
+ * The stamp of the line with the next message: *line, *index are moved on to it if need be, and *units told to start
+ * anew. NONE if there is none. A line that had something and has no more is done with as soon as the next one is
+ * valid: its stamp is then looked at once more, since the sender may have added to it before it went on.
+ */
+static unsigned nr_line_find(const struct nr_line_ring *ring, uint64_t *line, unsigned *index,
+                             uint64_t *ret_stamp)
+{
+    uint64_t stamp =
+        atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_acquire); /* [A1] */
+    unsigned kind = nr_line_kind(ring, *line, stamp);
+
+    if (kind == NR_LINE_SMALL && !nr_line_code(stamp, *index)) {
+        uint64_t next = atomic_load_explicit(&nr_line_at(ring, *line + 1)->stamp,
+                                             memory_order_acquire); /* [A1] */
+        unsigned next_kind = nr_line_kind(ring, *line + 1, next);
+        if (next_kind == NR_LINE_NONE)
+            return NR_LINE_NONE;
+        stamp = atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_acquire);
+        if (!nr_line_code(stamp, *index)) {
+            ++*line;
+            *index = 0;
+            stamp = next;
+            kind = next_kind;
+        }
+    }
+    *ret_stamp = stamp;
+    return kind;
+}
+
+bool nr_line_may_peek(const struct nr_line_ring *ring)
+{
+    uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), stamp;
+    uint64_t line = head >> NR_LINE_INDEX_BITS;
+    unsigned index = head & NR_LINE_SMALL_MOST;
+
+    return nr_line_find(ring, &line, &index, &stamp) != NR_LINE_NONE;
+}
+
+static uint64_t nr_line_position(uint64_t line, unsigned index)
+{
+    return line << NR_LINE_INDEX_BITS | index;
+}
+
+static bool nr_line_peek_small(const struct nr_line_ring *ring, uint64_t stamp,
+                               struct nr_line_record *ret)
+{
+    uint32_t size_bytes = nr_line_code(stamp, ring->index) - 1;
+    unsigned units = ring->units + nr_line_units(size_bytes);
+
+    if (units > NR_LINE_SMALL_MOST)
+        return false;
+    *ret = (struct nr_line_record){
+        .first = nr_line_at(ring, ring->line)->room + 8 * ring->units,
+        .first_bytes = size_bytes,
+        .size_bytes = size_bytes,
+        .next = nr_line_position(ring->line, ring->index + 1),
+        .next_units = units,
+    };
+    return true;
+}
+
+static bool nr_line_peek_one(const struct nr_line_ring *ring, uint64_t stamp,
+                             struct nr_line_record *ret)
+{
+    uint32_t size_bytes = stamp >> NR_LINE_SIZE_SHIFT & NR_LINE_SIZE_MASK;
+    uint32_t type_bytes = stamp >> NR_LINE_TYPED_SHIFT & 1 ? NR_LINE_TYPE_BYTES : 0;
+    uint32_t room_bytes = NR_LINE_ROOM_BYTES - type_bytes;
+    const char *room = nr_line_at(ring, ring->line)->room;
+
+    if (size_bytes + type_bytes > NR_LINE_INLINE_BYTES)
+        return false;
+    *ret = (struct nr_line_record){
+        .first = room + type_bytes,
+        .first_bytes = size_bytes < room_bytes ? size_bytes : room_bytes,
+        .second = size_bytes > room_bytes ? nr_line_at(ring, ring->line + 1)->room : NULL,
+        .size_bytes = size_bytes,
+        .next = nr_line_position(ring->line + nr_line_one_lines(stamp), 0),
+    };
+    if (type_bytes)
+        memcpy(&ret->type, room, sizeof ret->type);
+    return true;
+}
+
+static bool nr_line_peek_apart(const struct nr_line_ring *ring, struct nr_line_record *ret)
+{
+    struct nr_line_apart apart;
+
+    if (!nr_line_apart_get(ring, ring->line, &apart))
+        return false;
+    *ret = (struct nr_line_record){
+        .first = ring->bytes + apart.position % ring->bytes_count,
+        .first_bytes = (uint32_t)apart.size_bytes,
+        .size_bytes = (uint32_t)apart.size_bytes,
+        .type = apart.type,
+        .next = nr_line_position(ring->line + 1, 0),
+    };
+    return true;
+}
+
+int nr_line_peek(struct nr_line_ring *ring, struct nr_line_record *ret)
+{
+    uint64_t stamp, line = ring->line;
+    unsigned kind = nr_line_find(ring, &ring->line, &ring->index, &stamp);
+    bool is_sane;
+
+    if (kind == NR_LINE_NONE)
+        return -EAGAIN;
+    if (ring->line != line)
+        ring->units = 0;
+    if (kind == NR_LINE_SMALL)
+        is_sane = nr_line_code(stamp, ring->index) && nr_line_peek_small(ring, stamp, ret);
+    else
+        is_sane = ring->index == 0 && (kind == NR_LINE_ONE ? nr_line_peek_one(ring, stamp, ret)
+                                                           : nr_line_peek_apart(ring, ret));
+    if (!is_sane)
+        return -EBADMSG;
+    ret->is_redelivered = nr_line_position(ring->line, ring->index) < ring->redelivered_until;
+    return 0;
+}
+
+void nr_line_copy(const struct nr_line_record *record, void *to)
+{
+    memcpy(to, record->first, record->first_bytes);
+    if (record->second)
+        memcpy((char *)to + record->first_bytes, record->second,
+               record->size_bytes - record->first_bytes);
+}
+
+void nr_line_taking(struct nr_line_ring *ring, const struct nr_line_record *record)
+{
+    atomic_store_explicit(&ring->shared->taking, record->next, memory_order_relaxed);
+}
+
+void nr_line_flag(struct nr_line_ring *ring, const struct nr_line_record *record)
+{
+    if (ring->redelivered_until < record->next)
+        ring->redelivered_until = record->next;
+}
+
+bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *record)
+{
+    uint64_t line = record->next >> NR_LINE_INDEX_BITS;
+    bool frees = line != ring->freed_line;
+
+    ring->line = ring->freed_line = line;
+    ring->index = record->next & NR_LINE_SMALL_MOST;
+    ring->units = record->next_units;
+    atomic_store_explicit(&ring->shared->head, record->next, memory_order_release); /* [R2] */
+    return frees;
+}

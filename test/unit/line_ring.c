@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/* line_ring -- every size, each way of writing and reading, laps, takeovers, and what is not believed */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "data/line_ring.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MESSAGE_MOST = 300, MESSAGES = 5 };
+
+struct both {
+    void *memory;
+    struct nr_line_ring sender, receiver;
+};
+
+static void both_sit(struct both *both, bool at_most_once)
+{
+    struct nr_line_ring *rings[2] = {&both->sender, &both->receiver};
+    uint64_t lines, bytes;
+
+    nr_line_ring_sizes(MESSAGE_MOST, MESSAGES, &lines, &bytes);
+    if (!both->memory) {
+        uint64_t memory_bytes = nr_line_ring_memory(lines, bytes);
+        both->memory = aligned_alloc(64, memory_bytes);
+        memset(both->memory, 0, memory_bytes);
+    }
+    for (int i = 0; i < 2; i++) {
+        *rings[i] = (struct nr_line_ring){
+            .lines_count = lines, .bytes_count = bytes, .at_most_once = at_most_once};
+        nr_line_ring_attach(rings[i], both->memory);
+    }
+    assert_int_equal(nr_line_ring_sit(&both->sender, true), 0);
+    assert_int_equal(nr_line_ring_sit(&both->receiver, false), 0);
+}
+
+static void fill(char *data, uint32_t size_bytes, unsigned number)
+{
+    for (uint32_t i = 0; i < size_bytes; i++)
+        data[i] = (char)(number * 31 + i * 7 + size_bytes);
+}
+
+static int put(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, unsigned number)
+{
+    char data[MESSAGE_MOST];
+    struct nr_line_room room;
+    int result = nr_line_reserve(ring, size_bytes, type, &room);
+
+    if (result < 0)
+        return result;
+    fill(data, size_bytes, number);
+    memcpy(room.first, data, room.first_bytes);
+    if (room.second)
+        memcpy(room.second, data + room.first_bytes, size_bytes - room.first_bytes);
+    nr_line_publish(ring, size_bytes, type);
+    return 0;
+}
+
+static int put_apart(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, unsigned number)
+{
+    char *payload;
+    int result = nr_line_reserve_apart(ring, MESSAGE_MOST, &payload);
+
+    if (result < 0)
+        return result;
+    memset(payload, 'x', MESSAGE_MOST);
+    fill(payload, size_bytes, number);
+    nr_line_publish_apart(ring, size_bytes, type);
+    return 0;
+}
+
+/* Expects that message, and returns whether it was flagged. */
+static bool get(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, unsigned number)
+{
+    char data[MESSAGE_MOST], expected[MESSAGE_MOST];
+    struct nr_line_record record;
+
+    assert_true(nr_line_may_peek(ring));
+    assert_int_equal(nr_line_peek(ring, &record), 0);
+    assert_int_equal(record.size_bytes, size_bytes);
+    assert_int_equal(record.type, type);
+    nr_line_taking(ring, &record);
+    nr_line_copy(&record, data);
+    fill(expected, size_bytes, number);
+    assert_memory_equal(data, expected, size_bytes);
+    nr_line_release(ring, &record);
+    return record.is_redelivered;
+}
+
+static void nothing(struct nr_line_ring *ring)
+{
+    struct nr_line_record record;
+
+    assert_false(nr_line_may_peek(ring));
+    assert_int_equal(nr_line_peek(ring, &record), -EAGAIN);
+}
+
+/* Messages of any size, typed or not, in any way, as many in between as fit; both sides begin anew now and then. */
+static void any_sizes_in_order(void **state)
+{
+    struct both both = {0};
+    struct {
+        uint32_t size_bytes;
+        int64_t type;
+    } sent[4096];
+    unsigned tail = 0, head = 0, longest = 0, full = 0;
+
+    (void)state;
+    srand(7);
+    both_sit(&both, false);
+    for (int step = 0; step < 300000; step++) {
+        uint32_t limit = rand() % 3 ? 60 : MESSAGE_MOST + 1;
+        uint32_t size_bytes = (uint32_t)rand() % limit;
+        int64_t type = rand() % 4 ? 0 : rand() - 1000;
+        bool apart = rand() % 16 == 0;
+        if (rand() % 2) {
+            int result = apart ? put_apart(&both.sender, size_bytes, type, tail)
+                               : put(&both.sender, size_bytes, type, tail);
+            if (result == 0) {
+                sent[tail % 4096].size_bytes = size_bytes;
+                sent[tail++ % 4096].type = type;
+            } else {
+                assert_int_equal(result, -EAGAIN);
+                assert_true(tail - head >= MESSAGES);
+                full++;
+            }
+        } else if (head < tail) {
+            assert_false(
+                get(&both.receiver, sent[head % 4096].size_bytes, sent[head % 4096].type, head));
+            head++;
+        } else {
+            nothing(&both.receiver);
+        }
+        longest = tail - head > longest ? tail - head : longest;
+        if (rand() % 64 == 0) {
+            struct nr_line_ring *ring = rand() % 2 ? &both.sender : &both.receiver;
+            assert_int_equal(nr_line_ring_sit(ring, ring == &both.sender), 0);
+        }
+    }
+    assert_true(full > 100 && longest > 2 * MESSAGES);
+    free(both.memory);
+}
+
+static void small_ones_share_a_line(void **state)
+{
+    struct both both = {0};
+    unsigned number = 0;
+
+    (void)state;
+    both_sit(&both, false);
+    while (put(&both.sender, 8, 0, number) == 0)
+        number++;
+    assert_int_equal(number, 7 * both.sender.lines_count);
+    for (unsigned i = 0; i < number; i++)
+        get(&both.receiver, 8, 0, i);
+    nothing(&both.receiver);
+    free(both.memory);
+}
+
+/* What a receiver had in hand when it died comes again and is flagged, or is skipped and counted. */
+static void a_message_in_hand(void **state)
+{
+    struct nr_line_record record;
+
+    (void)state;
+    for (int at_most_once = 0; at_most_once < 2; at_most_once++) {
+        static const uint32_t sizes[] = {8, 100, 250};
+        for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            struct both both = {0};
+            both_sit(&both, at_most_once);
+            put(&both.sender, 3, 0, 0);
+            put(&both.sender, sizes[i], 0, 1);
+            put(&both.sender, 5, 0, 2);
+            get(&both.receiver, 3, 0, 0);
+            assert_int_equal(nr_line_peek(&both.receiver, &record), 0);
+            nr_line_taking(&both.receiver, &record);
+            assert_int_equal(nr_line_ring_sit(&both.receiver, false), at_most_once);
+            if (!at_most_once)
+                assert_true(get(&both.receiver, sizes[i], 0, 1));
+            assert_false(get(&both.receiver, 5, 0, 2));
+            nothing(&both.receiver);
+            for (unsigned more = 0; more < 4 * MESSAGES; more++) { /* its room is free again */
+                assert_int_equal(put(&both.sender, 290, 0, more), 0);
+                get(&both.receiver, 290, 0, more);
+            }
+            free(both.memory);
+        }
+    }
+}
+
+/* A sender that died with two lines written and not published leaves nothing that could be read. */
+static void an_unfinished_message(void **state)
+{
+    struct both both = {0};
+    struct nr_line_room room;
+
+    (void)state;
+    both_sit(&both, false);
+    for (unsigned round = 0; round < 100; round++) {
+        assert_int_equal(nr_line_reserve(&both.sender, 100, 0, &room), 0);
+        memset(room.first, 0xff, room.first_bytes);
+        memset(room.second, 0xff, 100 - room.first_bytes);
+        uint64_t inside = 1;
+        memcpy(room.second - 8, &inside, sizeof inside);
+        nothing(&both.receiver);
+        assert_int_equal(nr_line_ring_sit(&both.sender, true), 0);
+        assert_int_equal(put(&both.sender, 56, 0, round), 0);
+        get(&both.receiver, 56, 0, round);
+        nothing(&both.receiver);
+    }
+    free(both.memory);
+}
+
+/* A line that tells of a message elsewhere than in the ring of bytes is damage, and nothing is read there. */
+static void an_apart_line_out_of_bounds(void **state)
+{
+    (void)state;
+    for (int field = 0; field < 2; field++) {
+        struct both both = {0};
+        struct nr_line_record record;
+        both_sit(&both, false);
+        put(&both.sender, 250, 0, 0);
+        uint64_t *descriptor = (uint64_t *)(void *)(both.receiver.lines + 8);
+        descriptor[field] = both.receiver.bytes_count + (field ? 1 : -8); /* position, size */
+        assert_int_equal(nr_line_peek(&both.receiver, &record), -EBADMSG);
+        free(both.memory);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_sizes_in_order),          cmocka_unit_test(small_ones_share_a_line),
+        cmocka_unit_test(a_message_in_hand),           cmocka_unit_test(an_unfinished_message),
+        cmocka_unit_test(an_apart_line_out_of_bounds),
+    };
+
+    return cmocka_run_group_tests_name("line_ring", tests, NULL, NULL);
+}
