@@ -160,7 +160,7 @@ int nr_shm_layout_agree(const struct nr_shm_header *header, const struct nr_requ
 struct nr_shm_pause {
     bool (*look)(struct nr_shm *shm); /* while spinning: is it worth a try? NULL: each time */
     struct nr_gate *gate;             /* of the last nr_shm_pause() */
-    int spins;
+    int spins, busy_looks;
     bool is_prepared, is_unsure; /* unsure: a waker may have overlooked us */
     uint32_t word;
     bool has_passed_on;     /* shm_reader.c */

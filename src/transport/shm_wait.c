@@ -109,7 +109,7 @@ static int nr_shm_try_once(struct nr_shm *shm, struct nr_shm_pause *pause, int r
 {
     if (result != -EBUSY)
         return -EAGAIN;
-    if (pause->spins++ < NR_SHM_SPIN_BUSY) {
+    if (pause->busy_looks++ < NR_SHM_SPIN_BUSY) {
         nr_shm_relax();
         return 0;
     }
@@ -123,11 +123,11 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
 {
     if (result != -EAGAIN && result != -EBUSY)
         return result;
+    pause->gate = gate;
     if (shm->is_read_only)
         return nr_shm_reader_pause(shm, gate, pause, result, deadline);
     if (nr_deadline_is_now(deadline))
         return nr_shm_try_once(shm, pause, result);
-    pause->gate = gate;
     if (pause->spins == 0) {
         int interrupted = nr_endpoint_interrupted(&shm->endpoint);
         if (interrupted < 0)
