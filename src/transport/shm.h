@@ -296,7 +296,7 @@ int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events);
 void nr_shm_arm(struct naru_endpoint *endpoint, unsigned events, size_t size_bytes);
 int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat);
 
-/* Takes a seat (data/byte_ring.h), or says who has it: -EBUSY, "URI `what`, and process N is its `who`". */
+/* Takes a seat (data/seat.h), or says who has it: -EBUSY, "URI `what`, and process N is its `who`". */
 int nr_shm_sit(struct nr_shm *shm, _Atomic uint64_t *seat, const char *what, const char *who);
 
 /* A message into memory that others may be reading (data/words.h). */
