@@ -426,6 +426,7 @@ static bool nr_line_peek_small(const struct nr_line_ring *ring, uint64_t stamp,
         .size_bytes = size_bytes,
         .next = nr_line_position(ring->line, ring->index + 1),
         .next_units = units,
+        .is_last = !nr_line_code(stamp, ring->index + 1),
     };
     return true;
 }
@@ -510,12 +511,19 @@ void nr_line_flag(struct nr_line_ring *ring, const struct nr_line_record *record
 
 bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *record)
 {
-    uint64_t line = record->next >> NR_LINE_INDEX_BITS;
-    bool frees = line != ring->freed_line;
+    uint64_t line = record->next >> NR_LINE_INDEX_BITS, stamp;
+    unsigned index = record->next & NR_LINE_SMALL_MOST;
 
-    ring->line = ring->freed_line = line;
-    ring->index = record->next & NR_LINE_SMALL_MOST;
     ring->units = record->next_units;
-    atomic_store_explicit(&ring->shared->head, record->next, memory_order_release); /* [R2] */
+    /* If the sender has gone on to the next line, the one that is done with is free now, not a message later. */
+    if (record->is_last)
+        nr_line_find(ring, &line, &index, &stamp);
+    if (line != record->next >> NR_LINE_INDEX_BITS)
+        ring->units = 0;
+    bool frees = line != ring->freed_line;
+    ring->line = ring->freed_line = line;
+    ring->index = index;
+    atomic_store_explicit(&ring->shared->head, nr_line_position(line, index),
+                          memory_order_release); /* [R2] */
     return frees;
 }

@@ -76,6 +76,7 @@ struct nr_line_record {
     uint32_t first_bytes, size_bytes;
     int64_t type;
     bool is_redelivered;
+    bool is_last;  /* as far as its line goes, and as it was when it was looked at */
     uint64_t next; /* position behind it */
     unsigned next_units;
 };
