@@ -5,7 +5,7 @@
  *
  * More values than buffers, so that buffers are used again while they are read.
  */
-#include "data/byte_ring.h"
+#include "data/seat.h"
 #include "data/cell.h"
 #include "data/words.h"
 #include "model.h"
@@ -42,7 +42,7 @@ static void init(void)
 static void repair(unsigned me, unsigned dead)
 {
     (void)me;
-    nr_byte_seat_clear(&shared->writer, dead, true);
+    nr_seat_clear(&shared->writer, dead, true);
 }
 
 static unsigned values(void)
@@ -54,7 +54,7 @@ static void sit(unsigned me)
 {
     for (;;) {
         bool is_alone = model_is_over(!me);
-        if (nr_byte_seat_claim(&shared->writer, me) == 0)
+        if (nr_seat_claim(&shared->writer, me) == 0)
             return;
         if (model_repair_dead(me, repair))
             continue;
@@ -79,7 +79,7 @@ static void write_all(unsigned me)
         state.published = (uint8_t)version;
         model_note("published", version);
     }
-    nr_byte_seat_clear(&shared->writer, me, false);
+    nr_seat_clear(&shared->writer, me, false);
 }
 
 static int read_one(unsigned me)
@@ -125,7 +125,7 @@ static void check(void)
         ;
     model_assert(state.seen[OBSERVER] >= state.published);
     model_assert(state.seen[OBSERVER] <= state.begun);
-    model_assert(nr_byte_seat_claim(&shared->writer, OBSERVER) == 0);
+    model_assert(nr_seat_claim(&shared->writer, OBSERVER) == 0);
 }
 
 #define SCENARIO(title, ...)                                                                       \
