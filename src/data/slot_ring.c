@@ -88,12 +88,13 @@ static void nr_slot_hint(_Atomic uint64_t *hint, uint64_t position)
 
 /* -- chunks ----------------------------------------------------------------------------------- */
 
-uint32_t nr_chunk_loan(struct nr_slot_ring *ring)
+/* One of the first `count`. */
+static uint32_t nr_chunk_claim(struct nr_slot_ring *ring, uint32_t count)
 {
     uint32_t hint = atomic_load_explicit(&ring->chunk_hint, memory_order_relaxed);
 
-    for (uint32_t i = 0; i < ring->chunks_count; i++) {
-        uint32_t index = (hint + i) % ring->chunks_count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = (hint + i) % count;
         struct nr_chunk *chunk = nr_chunk_at(ring, index);
         uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
         if (nr_word_state(word) != NR_CHUNK_FREE)
@@ -101,12 +102,16 @@ uint32_t nr_chunk_loan(struct nr_slot_ring *ring)
         if (!nr_word_change(&chunk->word, &word,
                             nr_word(nr_word_lap(word) + 1, NR_CHUNK_LOANED, ring->me)))
             continue;
-        atomic_store_explicit(&ring->chunk_hint, (index + 1) % ring->chunks_count,
-                              memory_order_relaxed);
+        atomic_store_explicit(&ring->chunk_hint, (index + 1) % count, memory_order_relaxed);
         atomic_store_explicit(&chunk->origin, 0, memory_order_relaxed);
         return index;
     }
     return NR_SLOT_NO_CHUNK;
+}
+
+uint32_t nr_chunk_loan(struct nr_slot_ring *ring)
+{
+    return nr_chunk_claim(ring, ring->chunks_count - ring->chunks_for_holds);
 }
 
 /* Plain stores by the owner: nobody but a repairer of a dead owner takes a chunk away. */
@@ -358,7 +363,7 @@ bool nr_slot_may_claim(const struct nr_slot_ring *ring)
 
 bool nr_chunk_may_loan(const struct nr_slot_ring *ring)
 {
-    for (uint32_t i = 0; i < ring->chunks_count; i++)
+    for (uint32_t i = 0; i < ring->chunks_count - ring->chunks_for_holds; i++)
         if (nr_word_state(atomic_load_explicit(&nr_chunk_at(ring, i)->word,
                                                memory_order_acquire)) == NR_CHUNK_FREE)
             return true;
@@ -391,7 +396,7 @@ int nr_slot_hold(struct nr_slot_ring *ring, struct nr_slot_taken *taken)
 {
     if (!taken->slot)
         return 0;
-    uint32_t index = nr_chunk_loan(ring);
+    uint32_t index = nr_chunk_claim(ring, ring->chunks_count);
     if (index == NR_SLOT_NO_CHUNK)
         return -ENOBUFS;
     struct nr_chunk *chunk = nr_chunk_at(ring, index);

@@ -74,6 +74,9 @@ struct nr_slot_ring {
     uint32_t slots_count; /* a power of two */
     uint32_t slot_bytes;  /* a multiple of 64 */
     uint32_t chunks_count;
+    uint32_t
+        chunks_for_holds; /* of these: not loaned to senders, so that what stands in a slot can be taken though
+                                  they have filled all others behind it */
     size_t chunk_bytes; /* payload */
     uint32_t me;
     bool at_most_once;

@@ -15,6 +15,8 @@
 enum {
     NR_SHM_SLOTS_CHUNKS = 64, /* defaults */
     NR_SHM_SLOTS_CHUNKS_BYTES = 4 * 1024 * 1024,
+    NR_SHM_SLOTS_FOR_HOLDS =
+        1, /* one that a receiver can always come to, since whoever has it acknowledges it */
 };
 
 static bool nr_shm_slots_may_recv(struct nr_shm *shm)
@@ -361,6 +363,7 @@ static int nr_shm_slots_plan(struct nr_shm_header *header, const struct nr_reque
         chunks = NR_SHM_SLOTS_CHUNKS;
     header->chunks_count = (uint32_t)(chunks < 2 ? 2 : chunks);
     header->held_max = options->held_max ? options->held_max : header->chunks_count;
+    header->chunks_count += NR_SHM_SLOTS_FOR_HOLDS;
     return 0;
 }
 
@@ -370,6 +373,7 @@ static struct nr_slot_ring nr_shm_slots_sizes(const struct nr_shm_header *header
         .slots_count = header->slots_count,
         .slot_bytes = header->slot_bytes,
         .chunks_count = header->chunks_count,
+        .chunks_for_holds = NR_SHM_SLOTS_FOR_HOLDS,
         .chunk_bytes = header->chunk_bytes,
         .at_most_once = header->delivery == NARU_AT_MOST_ONCE,
     };
