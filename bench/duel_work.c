@@ -85,17 +85,24 @@ static void bench_duel_meet(uint32_t *count, uint32_t all)
 
 /* In the middle of a page: rep movsb is many times slower on some processors if the destination stands a little
    behind the source within their pages (glibc bug 30994), and what is shared begins at a page as a rule. */
+enum { BENCH_ROOM_OFFSET = 2048 };
+
 static unsigned char *bench_duel_room(struct bench_link *link)
 {
     size_t bytes = link->size_bytes > BENCH_ROOM_BYTES ? link->size_bytes : BENCH_ROOM_BYTES;
     void *pages = NULL;
 
     link->room_bytes = bytes;
-    if (posix_memalign(&pages, 4096, (bytes + 2048 + 4095) / 4096 * 4096) != 0)
+    if (posix_memalign(&pages, 4096, (bytes + BENCH_ROOM_OFFSET + 4095) / 4096 * 4096) != 0)
         bench_die_text(link, "memory", "there is none");
-    unsigned char *room = (unsigned char *)pages + 2048;
+    unsigned char *room = (unsigned char *)pages + BENCH_ROOM_OFFSET;
     memset(room, BENCH_MARK, bytes); /* its pages are there before it counts */
     return room;
+}
+
+static void bench_duel_room_free(unsigned char *room)
+{
+    free(room - BENCH_ROOM_OFFSET);
 }
 
 static bool bench_duel_is_end(const unsigned char *room)
@@ -266,6 +273,7 @@ static void bench_duel_work(struct bench_link *link)
         bench_duel_send(link, room);
     else
         bench_duel_receive(link, room);
+    bench_duel_room_free(room);
 }
 
 /* One thread: a message in, the same message out. */
@@ -294,6 +302,8 @@ static void bench_duel_work_alone(struct bench_link *receiver, struct bench_link
     }
     receiver->shared->alone_ns = now_ns - begin_ns;
     receiver->shared->workers[0].messages = count;
+    bench_duel_room_free(room);
+    bench_duel_room_free(data);
 }
 
 /* -- the processes ------------------------------------------------------------------------------------ */
@@ -423,9 +433,9 @@ void bench_duel_serve(struct bench_link *link, pid_t above)
     }
     for (unsigned i = 1; task->measure == BENCH_RATE && i < task->receivers; i++)
         bench_duel_fork(link, BENCH_SERVER, i, false);
-    link->contestant->join(link);
     for (unsigned i = 0; i < bench_duel_idle(task); i++)
         bench_duel_fork(link, BENCH_CLIENT, clients + i, true);
+    link->contestant->join(link);
     bench_duel_pin(link);
     bench_duel_meet(&link->shared->ready_count, bench_duel_total(task));
     bench_duel_work(link);

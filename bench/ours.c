@@ -393,6 +393,9 @@ static void bench_ours_leave(struct bench_link *link)
         naru_close(link->more_in[i - 1]);
     if (link->out != link->in)
         naru_close(link->out);
+    free(link->more_in);
+    free(link->messages);
+    free(link->own);
 }
 
 /* -- the contestant --------------------------------------------------------------------------------------- */

@@ -16,7 +16,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ICEORYX_CAPACITY = 256, ICEORYX_CONNECT_TRIES = 5000 };
+enum {
+    ICEORYX_CAPACITY = 256,
+    ICEORYX_CAPACITY_LARGE =
+        64, /* the daemon has 200 chunks of 128 KiB, unless it is told otherwise */
+    ICEORYX_LARGE = 16384,
+    ICEORYX_CONNECT_TRIES = 5000,
+};
 
 /* This process's. */
 static iox_pub_storage_t iceoryx_pub_storage;
@@ -40,7 +46,8 @@ static void iceoryx_subscribe_to(struct bench_link *link, const char *instance, 
     iox_sub_options_t options;
 
     iox_sub_options_init(&options);
-    options.queueCapacity = ICEORYX_CAPACITY;
+    options.queueCapacity =
+        link->size_bytes > ICEORYX_LARGE ? ICEORYX_CAPACITY_LARGE : ICEORYX_CAPACITY;
     options.queueFullPolicy = QueueFullPolicy_BLOCK_PRODUCER;
     iceoryx_sub = iox_sub_init(&iceoryx_sub_storage, "naru-peer", instance, way, &options);
     if (link->task->wait == BENCH_SPIN)
