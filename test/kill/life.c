@@ -60,7 +60,7 @@ void nr_kill_victim_run(struct nr_kill_world *world, const struct nr_kill_run *r
                         struct nr_step_film *film)
 {
     const struct nr_kill_operation *operation = world->operation;
-    struct nr_kill_victim victim = {.world = world};
+    struct nr_kill_victim victim = {.world = world, .room = world->ledger->room};
 
     if (!operation->is_alone)
         victim.endpoint = world->kind->enter(world, operation->role);

@@ -29,8 +29,8 @@ static void nr_kill_with_messages(struct nr_kill_victim *victim)
 static void nr_kill_with_room(struct nr_kill_victim *victim)
 {
     for (unsigned i = 0; i < NR_KILL_BATCH; i++)
-        victim->messages[i] = (struct naru_message){.data = victim->room[i],
-                                                    .capacity_bytes = sizeof victim->room[i]};
+        victim->messages[i] =
+            (struct naru_message){.data = victim->room[i], .capacity_bytes = NR_KILL_ROOM_BYTES};
 }
 
 static void nr_kill_with_loan(struct nr_kill_victim *victim)
@@ -55,9 +55,8 @@ static void nr_kill_with_patience(struct nr_kill_victim *victim)
     bool sends = victim->world->operation->role == NARU_SENDER;
 
     for (int i = 0; i < 12; i++) {
-        int result =
-            sends ? naru_send(victim->endpoint, victim->room[0], sizeof victim->room[0], 1000)
-                  : naru_recv(victim->endpoint, victim->room[0], 1, NULL, 1000);
+        int result = sends ? naru_send(victim->endpoint, victim->room[0], NR_KILL_ROOM_BYTES, 1000)
+                           : naru_recv(victim->endpoint, victim->room[0], 1, NULL, 1000);
         nr_kill_check(victim->world, result == -ETIMEDOUT, "%s", naru_error_text());
     }
     if (sends)
@@ -83,12 +82,12 @@ static int nr_kill_run_send_many(struct nr_kill_victim *victim)
 }
 static int nr_kill_run_recv(struct nr_kill_victim *victim)
 {
-    return naru_recv(victim->endpoint, victim->room[0], sizeof victim->room[0],
+    return naru_recv(victim->endpoint, victim->room[0], NR_KILL_ROOM_BYTES,
                      &victim->messages[0].size_bytes, 0);
 }
 static int nr_kill_run_recv_waiting(struct nr_kill_victim *victim)
 {
-    return naru_recv(victim->endpoint, victim->room[0], sizeof victim->room[0],
+    return naru_recv(victim->endpoint, victim->room[0], NR_KILL_ROOM_BYTES,
                      &victim->messages[0].size_bytes, NR_KILL_WAIT_NS);
 }
 static int nr_kill_run_recv_many(struct nr_kill_victim *victim)

@@ -196,6 +196,32 @@ static void nr_kill_judge_hand(struct nr_kill_world *world, bool came, bool flag
     *lost_most += !is_acked;
 }
 
+/* All of the message stands in the victim's room: it had been handed over. */
+static bool nr_kill_was_handed_over(const struct nr_kill_world *world, unsigned index)
+{
+    size_t size_bytes = nr_kill_size(world, index);
+
+    for (unsigned i = 0; i < world->operation->count; i++)
+        if (nr_payload_is_whole(world->ledger->room[i], size_bytes, NR_KILL_CAST, index))
+            return true;
+    return false;
+}
+
+/* Those of the cast's messages that a victim which receives has taken with it, without having had them. */
+static unsigned nr_kill_vanished(const struct nr_kill_world *world,
+                                 const struct nr_kill_arrivals *arrivals)
+{
+    unsigned vanished = 0;
+
+    for (unsigned i = 0; i < world->ledger->made; i++) {
+        unsigned char place = world->ledger->place[i];
+        bool was_there =
+            place == NR_KILL_QUEUED || place == NR_KILL_RETURNED || place == NR_KILL_REQUEUED;
+        vanished += was_there && !arrivals->count[i] && !nr_kill_was_handed_over(world, i);
+    }
+    return vanished;
+}
+
 unsigned nr_kill_judge(struct nr_kill_world *world, const struct nr_kill_arrivals *arrivals,
                        unsigned *ret_most)
 {
@@ -260,6 +286,12 @@ unsigned nr_kill_judge(struct nr_kill_world *world, const struct nr_kill_arrival
                           "message %u, which the victim had, came unflagged", ledger->got[i]);
         }
         nr_kill_check(world, missing <= ledger->got_count, "%u messages are lost", missing);
+    }
+    if (effect == NR_KILL_RECEIVES) {
+        unsigned vanished = nr_kill_vanished(world, arrivals);
+        nr_kill_check(world, !vanished || is_most_once,
+                      "%u messages are gone, and the victim did not have them", vanished);
+        least += vanished;
     }
     if (!displaces && (overwrites || effect == NR_KILL_TAKES))
         least += missing;

@@ -54,9 +54,10 @@ struct nr_kill_ledger {
     unsigned dead; /* the victim, and others */
 
     /* The victim's: */
-    unsigned is_done;                       /* the operation has returned ... */
-    int result;                             /* ... this, */
-    unsigned got[NR_KILL_BATCH], got_count; /* and these messages */
+    unsigned is_done;                             /* the operation has returned ... */
+    int result;                                   /* ... this, */
+    unsigned got[NR_KILL_BATCH], got_count;       /* and these messages */
+    char room[NR_KILL_BATCH][NR_KILL_ROOM_BYTES]; /* where it sends from, and receives to */
     struct nr_step_death death;
 
     /* A repairer's, if there is one: */
@@ -89,7 +90,7 @@ struct nr_kill_victim {
     struct nr_kill_world *world;
     struct naru_endpoint *endpoint;
     struct naru_message messages[NR_KILL_BATCH];
-    char room[NR_KILL_BATCH][NR_KILL_ROOM_BYTES];
+    char (*room)[NR_KILL_ROOM_BYTES]; /* the ledger's */
 };
 
 /* What an operation may do to the messages of the channel. */
