@@ -146,11 +146,12 @@ int nr_calls_post(struct nr_calls *calls, const struct nr_call_ticket *ticket,
     item->number = ticket->number;
     item->index = ticket->index;
     claim.slot->size_bytes = sizeof *item;
-    /* Before the item: who takes an item whose call is not WAITING drops it. */
+    /* Before the item: who takes an item whose call is not WAITING drops it. Nobody looks at it without the
+       item, whose publication is the release. */
     atomic_store_explicit(&nr_call_at(calls, ticket->index)->word,
                           nr_call_word(ticket->number, NR_CALL_WAITING, calls->me),
-                          memory_order_release); /* [R1] */
-    nr_slot_publish(&calls->ring, &claim, NR_SLOT_NO_CHUNK);
+                          memory_order_relaxed);
+    nr_slot_publish(&calls->ring, &claim, NR_SLOT_NO_CHUNK); /* [R1] */
     return 0;
 }
 
