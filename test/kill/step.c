@@ -36,9 +36,7 @@ static struct {
 
 enum { NR_STEP_INT3 = 0xcc, NR_STEP_TRAP_FLAG = 0x100 };
 
-#define NR_STEP_PLAIN                                                                              \
-    __attribute__((no_sanitize("address", "undefined"),                                            \
-                   optimize("no-tree-loop-distribute-patterns")))
+#define NR_STEP_PLAIN __attribute__((no_sanitize("address", "undefined")))
 
 /* -- without calls ---------------------------------------------------------------------------- */
 
