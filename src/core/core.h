@@ -42,6 +42,10 @@ static inline void nr_core_arm(struct naru_endpoint *endpoint, int result)
 
     if (found_nothing && endpoint->ready_fd[0] >= 0 && endpoint->transport->arm)
         endpoint->transport->arm(endpoint, NR_READABLE, 0);
+    /* What another thread has put back meanwhile: arming may have cleared the descriptor after that. */
+    if (found_nothing && endpoint->ready_fd[0] >= 0 && endpoint->transport->descriptors_are_whole &&
+        __atomic_load_n(&endpoint->kept_count, __ATOMIC_ACQUIRE))
+        nr_os_eventfd_set(endpoint->ready_fd[0]);
 }
 
 /* A send, a loan or a commit has found no room: likewise. */

@@ -80,7 +80,9 @@ static const struct nr_watcher_work nr_shm_ready_watch = {.wait = nr_shm_ready_w
 
 static void nr_shm_ready_by_watcher(struct nr_shm_ready *ready)
 {
-    if (!nr_watcher_is_armed(&ready->watcher))
+    if (nr_watcher_is_armed(&ready->watcher))
+        nr_watcher_calm(&ready->watcher);
+    else
         __atomic_store_n(&ready->watcher_stops, 0, __ATOMIC_RELEASE);
     nr_watcher_arm(&ready->watcher);
 }

@@ -84,6 +84,13 @@ int nr_watcher_arm(struct nr_watcher *watcher)
     return 0;
 }
 
+void nr_watcher_calm(struct nr_watcher *watcher)
+{
+    nr_lock_scope(&watcher->lock);
+    if (watcher->is_armed)
+        nr_os_eventfd_clear(watcher->fd);
+}
+
 void nr_watcher_fire(struct nr_watcher *watcher)
 {
     int fd = nr_watcher_fd(watcher);

@@ -64,6 +64,9 @@ int nr_watcher_fd(struct nr_watcher *watcher);
  */
 int nr_watcher_arm(struct nr_watcher *watcher);
 
+/* Core may have set the descriptor of an armed one: it is silent again, until the watcher finds something. */
+void nr_watcher_calm(struct nr_watcher *watcher);
+
 /* Makes the descriptor readable without the thread. */
 void nr_watcher_fire(struct nr_watcher *watcher);
 

@@ -290,6 +290,34 @@ static void test_read_only(void **state)
     munmap(go, 4096);
 }
 
+/* What is put back makes the descriptor readable, and is over once it is received. */
+static void test_read_only_puts_back(void **state)
+{
+    struct naru_options options = cell_options;
+    struct naru_endpoint *writer = NULL, *reader = NULL;
+    struct naru_message message;
+
+    (void)state;
+    options.read_only = 1;
+    assert_int_equal(naru_open(&writer, uri, NARU_SENDER, &options), 0);
+    assert_int_equal(naru_open(&reader, uri, NARU_RECEIVER, &options), 0);
+    struct pollfd ready = {.fd = naru_fd(reader), .events = POLLIN};
+    assert_int_equal(cell_set(writer, 5), 0);
+    assert_int_equal(naru_take(reader, &message, 0), 0);
+    assert_int_equal(cell_get(reader, 0), -EAGAIN);
+    assert_int_equal(poll(&ready, 1, 20), 0);
+    assert_int_equal(naru_requeue(reader, &message), 0);
+    assert_int_equal(poll(&ready, 1, 0), 1);
+    assert_int_equal(cell_get(reader, 0), 5);
+    assert_int_equal(cell_get(reader, 0), -EAGAIN);
+    assert_int_equal(poll(&ready, 1, 20), 0);
+    assert_int_equal(cell_set(writer, 6), 0);
+    assert_int_equal(poll(&ready, 1, 5000), 1);
+    assert_int_equal(cell_get(reader, 0), 6);
+    naru_close(reader);
+    naru_close(writer);
+}
+
 /* Nobody would wake it, so it is refused; unless the creator says that such will come. */
 static void test_read_only_must_be_declared(void **state)
 {
@@ -322,9 +350,13 @@ static void test_read_only_must_be_declared(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_case(test_newest_value), test_case(test_loan_and_take),
-        test_case(test_refusals),     test_case(test_writers_are_killed),
-        test_case(test_read_only),    test_case(test_read_only_must_be_declared),
+        test_case(test_newest_value),
+        test_case(test_loan_and_take),
+        test_case(test_refusals),
+        test_case(test_writers_are_killed),
+        test_case(test_read_only),
+        test_case(test_read_only_puts_back),
+        test_case(test_read_only_must_be_declared),
     };
 
     return cmocka_run_group_tests_name("cell", tests, NULL, NULL);
