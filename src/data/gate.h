@@ -56,7 +56,8 @@ static inline bool nr_gate_cool(struct nr_gate *gate, uint32_t before, nr_gate_b
 static inline uint32_t nr_gate_prepare(struct nr_gate *gate, nr_gate_barrier *barrier,
                                        bool *ret_is_sure)
 {
-    uint32_t word = atomic_load_explicit(&gate->word, memory_order_acquire);
+    /* Relaxed, since the fence acquires what stood behind it: who sees a word that was opened sees the change. */
+    uint32_t word = atomic_load_explicit(&gate->word, memory_order_relaxed);
     uint32_t before =
         atomic_fetch_or_explicit(&gate->state, NR_GATE_SLEEPING, memory_order_relaxed);
 

@@ -28,7 +28,8 @@ int nr_participants_claim(struct nr_participants *table, int32_t pid, uint64_t *
 {
     for (unsigned i = 0; i < table->count; i++) {
         struct nr_participant *entry = &table->entries[i];
-        uint64_t word = atomic_load_explicit(&entry->state, memory_order_acquire);
+        /* Relaxed: it is the claim that acquires what the last owner's end has released. */
+        uint64_t word = atomic_load_explicit(&entry->state, memory_order_relaxed);
         for (int tries = 0;
              nr_participant_state(word) == NR_PARTICIPANT_FREE && tries < NR_PARTICIPANT_TRIES;
              tries++) {
