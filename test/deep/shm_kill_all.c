@@ -120,10 +120,10 @@ static void kill_in_world(struct nr_kill_cinema *cinema, const struct nr_kill_ki
 {
     struct nr_kill_run *run = &cinema->run;
 
-    if (nr_kill_random(&run->random, 6) == 0)
+    if (nr_kill_random(&run->random, 4) == 0)
         nr_kill_world_run_pairs(run, kind, state, operation, 40);
     else
-        nr_kill_world_run(run, kind, state, operation, operation->waits ? 20 : 400);
+        nr_kill_world_run(run, kind, state, operation, operation->waits ? 20 : 200);
 }
 
 static void test_kills(void **state)

@@ -156,6 +156,6 @@ int main(void)
         cmocka_unit_test(test_stopped_sender_is_named),
     };
 
-    alarm((unsigned)(170 * nr_kit_slowness()));
+    alarm(170);
     return cmocka_run_group_tests_name("shm_kill", tests, group_setup, group_teardown);
 }

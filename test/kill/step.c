@@ -36,7 +36,9 @@ static struct {
 
 enum { NR_STEP_INT3 = 0xcc, NR_STEP_TRAP_FLAG = 0x100 };
 
-#define NR_STEP_PLAIN __attribute__((no_sanitize("address", "undefined")))
+#define NR_STEP_PLAIN                                                                              \
+    __attribute__((no_sanitize("address", "undefined"),                                            \
+                   optimize("no-tree-loop-distribute-patterns")))
 
 /* -- without calls ---------------------------------------------------------------------------- */
 

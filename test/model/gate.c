@@ -93,12 +93,13 @@ static void heat(void)
 static void sleep_until_all(unsigned wakers)
 {
     unsigned seen[2] = {0, 0};
-    bool is_all, is_sure;
+    bool is_all, is_sure = true, is_death = false;
 
     heat();
     for (;;) {
-        for (unsigned i = 0; i < wakers; i++)
+        for (unsigned i = 0; i < wakers && is_death; i++)
             notice_death(i);
+        is_death = false;
         if (look(wakers, seen, &is_all) && !is_all) {
             heat();
             continue;
@@ -109,10 +110,12 @@ static void sleep_until_all(unsigned wakers)
             &shared->gate, model_variant() & REFUSED ? refuse_barrier : model_barrier, &is_sure);
         if (look(wakers, seen, &is_all) || is_all)
             continue;
-        if (is_sure)
-            model_sleep(nr_gate_address(&shared->gate), word, true);
-        else
+        if (is_sure) {
+            is_death = model_sleep(nr_gate_address(&shared->gate), word, true);
+        } else {
             model_pause(); /* it looks again soon */
+            is_death = true;
+        }
     }
 }
 

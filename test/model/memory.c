@@ -346,6 +346,7 @@ static void model_plain_cell(size_t slot, bool is_write)
     for (unsigned i = 0; i < MODEL_PROCESSES; i++)
         if (i != mine && me->now.clock[i] < cell->read_clock[i])
             model_race(slot, is_write, "reads", i);
+    me->stored = me->now;
     memset(cell->read_clock, 0, sizeof cell->read_clock);
     cell->write_clock = me->now.clock[mine];
     cell->writer = (uint16_t)mine;

@@ -5,6 +5,7 @@
 
 extern const struct model_protocol model_calls, model_calls_contracts, model_calls_late;
 extern const struct model_protocol model_gate;
+extern const struct model_protocol model_line_ring;
 extern const struct model_protocol model_litmus;
 extern const struct model_protocol model_participants;
 extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds;
@@ -13,6 +14,7 @@ extern const struct model_protocol model_topic, model_topic_chunks, model_topic_
     model_topic_overwriting;
 
 static const struct model_protocol *const model_protocols[] = {
+    &model_line_ring,
     &model_litmus,
     &model_gate,
     &model_participants,
