@@ -256,17 +256,10 @@ static int nr_slot_open(struct nr_slot_ring *ring, struct nr_slot *slot, uint64_
     return 0;
 }
 
-/* Someone was repaired, or gave a message back: look through everything once. */
+/* Someone was repaired, or gave a message back: look through everything once. Chunks first: who wants to hold what
+   stands in a slot needs one, and an orphan may have the last. */
 static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint64_t epoch)
 {
-    for (uint32_t i = 0; i < ring->slots_count; i++) {
-        struct nr_slot *slot = nr_slot_at(ring, i);
-        uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
-        uint64_t lap = nr_word_lap(word);
-        if (nr_word_state(word) == NR_ORPHAN &&
-            nr_word_change(&slot->word, &word, nr_word(lap, NR_READING, ring->me)))
-            return nr_slot_open(ring, slot, lap * ring->slots_count + i, ret);
-    }
     for (uint32_t i = 0; i < ring->chunks_count; i++) {
         struct nr_chunk *chunk = nr_chunk_at(ring, i);
         uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
@@ -279,6 +272,14 @@ static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *
             return 0;
         nr_chunk_free(ring, i);
         return -EBADMSG;
+    }
+    for (uint32_t i = 0; i < ring->slots_count; i++) {
+        struct nr_slot *slot = nr_slot_at(ring, i);
+        uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+        uint64_t lap = nr_word_lap(word);
+        if (nr_word_state(word) == NR_ORPHAN &&
+            nr_word_change(&slot->word, &word, nr_word(lap, NR_READING, ring->me)))
+            return nr_slot_open(ring, slot, lap * ring->slots_count + i, ret);
     }
     atomic_store_explicit(&ring->seen_epoch, epoch, memory_order_relaxed);
     return -EAGAIN;

@@ -300,7 +300,9 @@ static int nr_shm_slots_take(struct naru_endpoint *endpoint, struct naru_message
     if (nr_slot_hold(&shm->slots, &taken) < 0) {
         nr_slot_return(&shm->slots, &taken, false);
         nr_shm_wake(shm, nr_shm_gate_empty(shm, true));
-        return nr_shm_slots_too_many(shm);
+        /* Unless a dead hand has it: then that is what comes next. */
+        return nr_party_sweep(&shm->party, true) ? nr_shm_slots_take(endpoint, ret, deadline)
+                                                 : nr_shm_slots_too_many(shm);
     }
     if (was_in_slot)
         nr_shm_wake(shm, nr_shm_gate_full(shm, false));
