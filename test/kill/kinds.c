@@ -4,7 +4,12 @@
 #include "pair.h"
 #include "queue.h"
 
-enum { NR_KILL_SMALL_BYTES = 24, NR_KILL_LARGE_BYTES = 300 };
+enum {
+    NR_KILL_TINY_BYTES = 8,
+    NR_KILL_SMALL_BYTES = 24,
+    NR_KILL_TWO_LINES_BYTES = 80,
+    NR_KILL_LARGE_BYTES = 300
+};
 
 #define NR_KILL_QUEUE                                                                              \
     .is_named = true, .begin = nr_kill_queue_begin, .enter = nr_kill_queue_enter,                  \
@@ -49,6 +54,12 @@ const struct nr_kill_kind nr_kill_kinds[] = {
     {.name = "one to one",
      .options = {NR_KILL_ONE_OPTIONS},
      .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_SMALL_BYTES},
+     .states = NR_KILL_ONE_STATES,
+     .cast_leaves = true,
+     NR_KILL_QUEUE},
+    {.name = "one to one, small", /* several in a line, and one in two lines */
+     .options = {NR_KILL_ONE_OPTIONS},
+     .sizes = {NR_KILL_TINY_BYTES, NR_KILL_TWO_LINES_BYTES},
      .states = NR_KILL_ONE_STATES,
      .cast_leaves = true,
      NR_KILL_QUEUE},
