@@ -25,9 +25,8 @@ static void test_interrupt(int number)
 
 static int test_setup(void **state)
 {
-    (void)state;
     alarm(TEST_PATIENCE_S); /* a missed interrupt is a wait for ever */
-    if (naru_pair(test_ends, "pipe://", NULL) < 0)
+    if (naru_pair(test_ends, *state, NULL) < 0)
         fail_msg("%s", naru_error_text());
     return 0;
 }
@@ -62,7 +61,7 @@ static void test_interrupt_waits(void)
     signal(SIGUSR1, SIG_DFL);
 }
 
-/* One thread: the wait is in the system call itself (os/guard.h). */
+/* One thread: the wait is in the system call itself (os/guard.h); of shm:// in its ring. */
 static void test_no_interrupt_is_missed(void **state)
 {
     (void)state;
@@ -92,12 +91,19 @@ static void test_no_interrupt_is_missed_with_threads(void **state)
     pthread_join(thread, NULL);
 }
 
+#define test_case(function, scheme)                                                                \
+    {                                                                                              \
+        .name = #function " " scheme, .test_func = function, .setup_func = test_setup,             \
+        .teardown_func = test_teardown, .initial_state = (void *)(uintptr_t)scheme                 \
+    }
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_no_interrupt_is_missed, test_setup, test_teardown),
-        cmocka_unit_test_setup_teardown(test_no_interrupt_is_missed_with_threads, test_setup,
-                                        test_teardown),
+        test_case(test_no_interrupt_is_missed, "pipe://"),
+        test_case(test_no_interrupt_is_missed_with_threads, "pipe://"),
+        test_case(test_no_interrupt_is_missed, "shm://"),
+        test_case(test_no_interrupt_is_missed_with_threads, "shm://"),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
