@@ -31,7 +31,8 @@ struct naru_endpoint;
 enum naru_role {
     NARU_SENDER = 1,
     NARU_RECEIVER = 2,
-    NARU_BOTH = 3, /* the ends of a pair; and by name where the table says so */
+    NARU_BOTH = 3,     /* the ends of a pair; and by name where the table says so */
+    NARU_OBSERVER = 4, /* named shm://: only looks, by naru_stat() and naru_stat_participant() */
 };
 
 enum naru_pattern {
@@ -283,6 +284,36 @@ enum naru_stat_field {
 
 /* Fills *stat. Never blocks. */
 NARU_API int naru_stat(struct naru_endpoint *endpoint, struct naru_stat *stat);
+
+enum naru_participant_state {
+    NARU_ACTIVE = 1,
+    NARU_WAITS_FOR_MESSAGE, /* asleep in a call */
+    NARU_WAITS_FOR_ROOM,
+    NARU_STOPPED, /* by a signal such as SIGSTOP; it lives */
+    NARU_DEAD,    /* what it left is not repaired yet */
+};
+
+/* One endpoint of a channel, as it counts itself in the channel. */
+struct naru_participant {
+    size_t size_bytes; /* sizeof(struct naru_participant), set by the caller */
+    int32_t pid;
+    enum naru_role role;
+    enum naru_participant_state state;
+    uint32_t held_messages; /* taken, and neither acknowledged nor put back */
+    uint32_t loans;         /* lent to be sent, and neither committed nor cancelled */
+    uint64_t sent_messages, sent_bytes;
+    uint64_t received_messages, received_bytes;
+    uint64_t blocked_ns; /* asleep in calls, the present one included */
+    uint64_t reserved[8];
+};
+
+/*
+ * Fills *participant with the index-th endpoint that is attached, from 0 on, this one included; -ENOENT
+ * when there are no more. Endpoints that come and go between two calls may be missed or told twice. Only
+ * named channels of shm:// know them; elsewhere -EOPNOTSUPP. Never blocks.
+ */
+NARU_API int naru_stat_participant(struct naru_endpoint *endpoint, size_t index,
+                                   struct naru_participant *participant);
 
 #ifdef __cplusplus
 }

@@ -55,8 +55,8 @@ static int nr_call_begin(struct naru_endpoint *endpoint, struct naru_call *call,
         return result;
     call->internal[0] = NR_CALL_BEGUN;
     call->internal[1] = (uint64_t)(uintptr_t)endpoint;
-    nr_count_add(&endpoint->sent_messages, 1);
-    nr_count_add(&endpoint->sent_bytes, call->request_size_bytes);
+    nr_count_add(&endpoint->counts->sent_messages, 1);
+    nr_count_add(&endpoint->counts->sent_bytes, call->request_size_bytes);
     return 0;
 }
 
@@ -94,8 +94,8 @@ static int nr_call_end(struct naru_endpoint *endpoint, struct naru_call *call,
     if (!nr_call_is_open(result))
         call->internal[0] = 0;
     if (result == 0 || result == -EREMOTEIO) {
-        nr_count_add(&endpoint->received_messages, 1);
-        nr_count_add(&endpoint->received_bytes, call->reply_size_bytes);
+        nr_count_add(&endpoint->counts->received_messages, 1);
+        nr_count_add(&endpoint->counts->received_bytes, call->reply_size_bytes);
     }
     nr_core_arm(endpoint, result);
     return result;
@@ -173,8 +173,8 @@ static int nr_call_reply(struct naru_endpoint *endpoint, struct naru_message *re
                        endpoint->uri, reply->size_bytes, endpoint->options.message_size_max_bytes);
     result = endpoint->transport->reply(endpoint, request, reply);
     if (result == 0) {
-        nr_count_add(&endpoint->sent_messages, 1);
-        nr_count_add(&endpoint->sent_bytes, reply->size_bytes);
+        nr_count_add(&endpoint->counts->sent_messages, 1);
+        nr_count_add(&endpoint->counts->sent_bytes, reply->size_bytes);
     }
     nr_message_forget(request);
     return nr_core_leave(endpoint, result);

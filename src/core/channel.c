@@ -20,6 +20,8 @@ int nr_core_refuse(const struct naru_endpoint *endpoint, unsigned role)
                        "this copy of %s belongs to another process; in a forked child open the "
                        "channel again, or call naru_pair_assign() for the end of a pair",
                        endpoint->uri);
+    if (endpoint->role == NARU_OBSERVER)
+        return nr_fail(-EBADF, "%s was opened as observer, which only looks", endpoint->uri);
     return nr_fail(-EBADF, "%s was opened as %s; open it as %s for this", endpoint->uri,
                    endpoint->role == NARU_SENDER ? "sender" : "receiver",
                    role == NARU_SENDER ? "sender" : "receiver");
@@ -101,8 +103,12 @@ int naru_open(struct naru_endpoint **ret, const char *uri, enum naru_role role,
     int result = nr_channel_request(&request, uri, role, options, &transport);
     if (result < 0)
         return nr_core_failed(NULL, result);
-    if (role != NARU_SENDER && role != NARU_RECEIVER && role != NARU_BOTH)
-        return nr_fail(-EINVAL, "%s: the role is %d; give NARU_SENDER, NARU_RECEIVER or NARU_BOTH",
+    if (role == NARU_OBSERVER && !transport->stat_participant)
+        return nr_fail(-EOPNOTSUPP, "%s: only named channels of shm:// can be observed", uri);
+    if (role != NARU_SENDER && role != NARU_RECEIVER && role != NARU_BOTH && role != NARU_OBSERVER)
+        return nr_fail(-EINVAL,
+                       "%s: the role is %d; give NARU_SENDER, NARU_RECEIVER, NARU_BOTH or "
+                       "NARU_OBSERVER",
                        uri, (int)role);
     if (role == NARU_BOTH &&
         !nr_table_row(request.uri.scheme, request.options.pattern)->can_be_both)

@@ -98,6 +98,7 @@ int naru_loan(struct naru_endpoint *endpoint, size_t size_bytes, struct naru_mes
         message.internal[2] = (uint64_t)timeout_ns;
     }
     nr_message_mark(endpoint, &message, NR_MESSAGE_LOANED);
+    nr_count_add(&endpoint->counts->loans, 1);
     *ret_message = message;
     return 0;
 }
@@ -119,8 +120,8 @@ int naru_commit(struct naru_endpoint *endpoint, struct naru_message *message)
         nr_core_arm_send(endpoint, result, size_bytes);
         if (result < 0)
             return nr_core_failed(endpoint, result);
-        nr_count_add(&endpoint->sent_messages, 1);
-        nr_count_add(&endpoint->sent_bytes, size_bytes);
+        nr_count_add(&endpoint->counts->sent_messages, 1);
+        nr_count_add(&endpoint->counts->sent_bytes, size_bytes);
     } else {
         struct iovec part = {message->data, message->size_bytes};
         result = naru_sendv(endpoint, &part, 1, message, (int64_t)message->internal[2]);
@@ -128,6 +129,7 @@ int naru_commit(struct naru_endpoint *endpoint, struct naru_message *message)
             return result;
         free(nr_message_return(endpoint, message->data));
     }
+    nr_count_subtract(&endpoint->counts->loans, 1);
     nr_message_forget(message);
     return 0;
 }
@@ -144,6 +146,7 @@ int naru_cancel(struct naru_endpoint *endpoint, struct naru_message *message)
         result = endpoint->transport->cancel(endpoint, message);
     else
         free(nr_message_return(endpoint, message->data));
+    nr_count_subtract(&endpoint->counts->loans, 1);
     nr_message_forget(message);
     return nr_core_leave(endpoint, result);
 }
@@ -224,8 +227,8 @@ int naru_take(struct naru_endpoint *endpoint, struct naru_message *ret_message, 
         nr_core_arm(endpoint, result);
         return nr_core_failed(endpoint, result);
     }
-    nr_count_add(&endpoint->received_messages, 1);
-    nr_count_add(&endpoint->received_bytes, message.size_bytes);
+    nr_count_add(&endpoint->counts->received_messages, 1);
+    nr_count_add(&endpoint->counts->received_bytes, message.size_bytes);
     if (message.lost)
         nr_count_add(&endpoint->lost_messages, message.lost);
     if (!endpoint->transport->take) {
@@ -237,6 +240,7 @@ int naru_take(struct naru_endpoint *endpoint, struct naru_message *ret_message, 
         }
     }
     nr_message_mark(endpoint, &message, NR_MESSAGE_TAKEN);
+    nr_count_add(&endpoint->counts->held, 1);
     *ret_message = message;
     return 0;
 }
@@ -259,6 +263,7 @@ int naru_ack(struct naru_endpoint *endpoint, struct naru_message *message)
     else
         nr_message_buffer_put(endpoint, nr_message_return(endpoint, message->data),
                               message->internal[2]);
+    nr_count_subtract(&endpoint->counts->held, 1);
     nr_message_forget(message);
     return nr_core_leave(endpoint, result);
 }
@@ -285,6 +290,7 @@ int naru_requeue(struct naru_endpoint *endpoint, struct naru_message *message)
     }
     if (result < 0)
         return nr_core_failed(endpoint, result);
+    nr_count_subtract(&endpoint->counts->held, 1);
     nr_message_forget(message);
     return 0;
 }
@@ -305,10 +311,10 @@ int naru_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
         .delivery = endpoint->options.delivery ? endpoint->options.delivery : NARU_AT_MOST_ONCE,
         .message_size_max_bytes = endpoint->options.message_size_max_bytes,
         .capacity_messages = endpoint->options.capacity_messages,
-        .sent_messages = nr_count_get(&endpoint->sent_messages),
-        .sent_bytes = nr_count_get(&endpoint->sent_bytes),
-        .received_messages = nr_count_get(&endpoint->received_messages),
-        .received_bytes = nr_count_get(&endpoint->received_bytes),
+        .sent_messages = nr_count_get(&endpoint->counts->sent_messages),
+        .sent_bytes = nr_count_get(&endpoint->counts->sent_bytes),
+        .received_messages = nr_count_get(&endpoint->counts->received_messages),
+        .received_bytes = nr_count_get(&endpoint->counts->received_bytes),
         .lost_messages = nr_count_get(&endpoint->lost_messages),
     };
     memcpy(filled.scheme, endpoint->transport->scheme, strlen(endpoint->transport->scheme));
@@ -318,4 +324,23 @@ int naru_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
         return nr_core_failed(endpoint, result);
     *stat = filled;
     return 0;
+}
+
+int naru_stat_participant(struct naru_endpoint *endpoint, size_t index,
+                          struct naru_participant *participant)
+{
+    int result = nr_core_enter(endpoint, 0);
+
+    if (result < 0)
+        return result;
+    if (!participant || participant->size_bytes < sizeof *participant)
+        return nr_fail(-EINVAL, "set participant.size_bytes to sizeof(struct naru_participant)");
+    if (!endpoint->transport->stat_participant)
+        return nr_fail(-EOPNOTSUPP, "%s: who takes part is known in named channels of shm:// alone",
+                       endpoint->uri);
+    struct naru_participant filled = {.size_bytes = participant->size_bytes};
+    result = endpoint->transport->stat_participant(endpoint, index, &filled);
+    if (result == 0)
+        *participant = filled;
+    return nr_core_leave(endpoint, result);
 }

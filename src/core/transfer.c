@@ -38,8 +38,8 @@ static int nr_transfer_send(struct naru_endpoint *endpoint, const struct nr_out 
                              endpoint->uri)
                    : result;
     }
-    nr_count_add(&endpoint->sent_messages, 1);
-    nr_count_add(&endpoint->sent_bytes, out->size_bytes);
+    nr_count_add(&endpoint->counts->sent_messages, 1);
+    nr_count_add(&endpoint->counts->sent_bytes, out->size_bytes);
     return 0;
 }
 
@@ -99,8 +99,8 @@ int naru_send_many(struct naru_endpoint *endpoint, const struct naru_message *me
         result = endpoint->transport->send_many(endpoint, messages, sent, &deadline);
         nr_core_arm_send(endpoint, result, messages->size_bytes);
         for (int i = 0; i < result; i++) {
-            nr_count_add(&endpoint->sent_messages, 1);
-            nr_count_add(&endpoint->sent_bytes, messages[i].size_bytes);
+            nr_count_add(&endpoint->counts->sent_messages, 1);
+            nr_count_add(&endpoint->counts->sent_bytes, messages[i].size_bytes);
         }
         return nr_core_leave(endpoint, result);
     }
@@ -152,8 +152,8 @@ static int nr_transfer_recv(struct naru_endpoint *endpoint, struct nr_in *in,
     if (result == -EAGAIN)
         result = endpoint->transport->recv(endpoint, in, deadline);
     if (result >= 0) {
-        nr_count_add(&endpoint->received_messages, 1);
-        nr_count_add(&endpoint->received_bytes, message->size_bytes);
+        nr_count_add(&endpoint->counts->received_messages, 1);
+        nr_count_add(&endpoint->counts->received_bytes, message->size_bytes);
         if (message->lost)
             nr_count_add(&endpoint->lost_messages, message->lost);
         return 0;

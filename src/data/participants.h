@@ -25,11 +25,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum nr_participant_wait {
-    NR_PARTICIPANT_WAITS_FOR_MESSAGE = 1,
-    NR_PARTICIPANT_WAITS_FOR_ROOM = 2,
-};
-
 enum nr_participant_state {
     NR_PARTICIPANT_FREE,
     NR_PARTICIPANT_JOINING,
@@ -49,11 +44,10 @@ struct nr_participant {
     /* For others to look at; a line of its own, so that counting disturbs nobody. Relaxed. */
     _Alignas(64) struct nr_participant_tally {
         uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
-        uint64_t blocked_ns;       /* in waits that are over */
-        uint64_t waiting_since_ns; /* monotonic; 0: not asleep */
-        uint32_t held, loans;      /* messages it has in hand, taken and to be sent */
-        uint32_t waits_for;        /* enum nr_participant_wait */
-        uint32_t reserved;
+        uint64_t held, loans; /* messages it has in hand: taken, and to be sent */
+        uint64_t blocked_ns;  /* in sleeps that are over */
+        uint64_t
+            asleep; /* since when, monotonic ns; lowest bit: for a message, not for room; 0: awake */
     } tally;
 };
 _Static_assert(sizeof(struct nr_participant) == 128, "two cache lines");

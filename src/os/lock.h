@@ -42,6 +42,10 @@ static inline void nr_count_add(uint64_t *counter, uint64_t amount)
     else
         __atomic_fetch_add(counter, amount, __ATOMIC_RELAXED);
 }
+static inline void nr_count_subtract(uint64_t *counter, uint64_t amount)
+{
+    nr_count_add(counter, -amount);
+}
 /* The value before; each caller gets another one. */
 static inline uint64_t nr_count_next(uint64_t *counter)
 {

@@ -174,6 +174,13 @@ bool nr_os_process_is_exiting(pid_t pid)
     return nr_os_process_look(pid, &look) && look.flags & NR_PF_EXITING;
 }
 
+bool nr_os_process_is_stopped(pid_t pid)
+{
+    struct nr_os_process_look look;
+
+    return nr_os_process_look(pid, &look) && (look.state == 'T' || look.state == 't');
+}
+
 uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid)
 {
     struct statfs file_system;

@@ -47,6 +47,9 @@ bool nr_os_pidfd_is_dead(int pidfd);
 /* True when it is on its way out: the kernel closes its descriptors a little before its pidfd tells. */
 bool nr_os_process_is_exiting(pid_t pid);
 
+/* True when a signal (SIGSTOP, ...) or a debugger has stopped it. */
+bool nr_os_process_is_stopped(pid_t pid);
+
 /* What tells this process from a later one with the same pid; 0 when unknown. is_other: it is known, and is not
    `identity`. A call that fails for a moment makes nobody another one. */
 uint64_t nr_os_pidfd_identity(int pidfd, pid_t pid);

@@ -26,6 +26,7 @@ int nr_endpoint_new(struct naru_endpoint **ret, size_t size_bytes,
     endpoint->role = request->role;
     endpoint->options = request->options;
     endpoint->interrupt = NR_INTERRUPT_NULL;
+    endpoint->counts = &endpoint->own_counts;
     endpoint->lock = (struct nr_lock)NR_LOCK_INIT;
     endpoint->ready_fd[0] = endpoint->ready_fd[1] = endpoint->kept_fd = -1;
     endpoint->peer_pidfd = -1;

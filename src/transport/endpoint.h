@@ -135,6 +135,10 @@ struct nr_transport {
 
     /* Adds queued_messages and the like to what core has filled in. May be NULL. */
     int (*stat)(struct naru_endpoint *endpoint, struct naru_stat *stat);
+
+    /* The index-th participant, without the size. -ENOENT: no more. NULL: they are not known. */
+    int (*stat_participant)(struct naru_endpoint *endpoint, size_t index,
+                            struct naru_participant *participant);
 };
 
 extern const struct nr_transport nr_pipe_transport, nr_fifo_transport, nr_mq_transport,
@@ -147,13 +151,21 @@ struct nr_kept {
     struct naru_message message; /* data is malloc'ed */
 };
 
+/* What has crossed an endpoint, and what is in its user's hands. */
+struct nr_counts {
+    uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
+    uint64_t held, loans;
+};
+
 struct naru_endpoint {
     const struct nr_transport *transport;
     uint64_t owner; /* token of the process it belongs to; 0: none here */
     enum naru_role role;
     struct naru_options options; /* as they hold for the channel */
     struct nr_interrupt interrupt;
-    uint64_t sent_messages, sent_bytes, received_messages, received_bytes, lost_messages;
+    struct nr_counts *counts; /* own_counts, or where others can see them */
+    struct nr_counts own_counts;
+    uint64_t lost_messages;
 
     struct nr_lock lock; /* of everything below, and free for the transport's slow paths */
     struct nr_kept *kept;

@@ -287,3 +287,50 @@ int nr_party_pid(struct nr_party *party, unsigned index)
 {
     return index < party->table.count ? nr_participant_pid(nr_party_word(party, index)) : 0;
 }
+
+static enum naru_participant_state nr_party_state(struct nr_party *party, unsigned index,
+                                                  uint64_t asleep)
+{
+    if (nr_party_is_gone(party, index))
+        return NARU_DEAD;
+    if (nr_os_process_is_stopped(nr_party_pid(party, index)))
+        return NARU_STOPPED;
+    if (!asleep)
+        return NARU_ACTIVE;
+    return asleep & 1 ? NARU_WAITS_FOR_MESSAGE : NARU_WAITS_FOR_ROOM;
+}
+
+static void nr_party_describe_one(struct nr_party *party, unsigned index,
+                                  struct naru_participant *ret)
+{
+    struct nr_participant *entry = &party->table.entries[index];
+    const struct nr_participant_tally *tally = &entry->tally;
+    uint64_t asleep = nr_count_get(&tally->asleep), now = (uint64_t)nr_os_now_ns();
+
+    ret->pid = nr_party_pid(party, index);
+    ret->role = atomic_load_explicit(&entry->role, memory_order_relaxed);
+    ret->state = nr_party_state(party, index, asleep);
+    ret->held_messages = (uint32_t)nr_count_get(&tally->held);
+    ret->loans = (uint32_t)nr_count_get(&tally->loans);
+    ret->sent_messages = nr_count_get(&tally->sent_messages);
+    ret->sent_bytes = nr_count_get(&tally->sent_bytes);
+    ret->received_messages = nr_count_get(&tally->received_messages);
+    ret->received_bytes = nr_count_get(&tally->received_bytes);
+    ret->blocked_ns = nr_count_get(&tally->blocked_ns);
+    if (asleep && asleep < now)
+        ret->blocked_ns += now - asleep;
+}
+
+int nr_party_describe(struct nr_party *party, size_t nth, struct naru_participant *ret)
+{
+    for (unsigned i = 0; i < party->table.count; i++) {
+        unsigned state = nr_participant_state(nr_party_word(party, i));
+        if (state != NR_PARTICIPANT_ALIVE && state != NR_PARTICIPANT_DEAD)
+            continue;
+        if (nth-- == 0) {
+            nr_party_describe_one(party, i, ret);
+            return 0;
+        }
+    }
+    return -ENOENT;
+}

@@ -90,5 +90,8 @@ bool nr_party_has_left(struct nr_party *party, unsigned index, const struct nr_m
 /* Participants that are attached in that role (as a bit mask; 0: any), without the caller. */
 unsigned nr_party_count(struct nr_party *party, unsigned role);
 
+/* The `nth` that is attached, the caller included. -ENOENT: there are not so many. */
+int nr_party_describe(struct nr_party *party, size_t nth, struct naru_participant *ret);
+
 /* The pid behind an index, for error texts; 0: none. */
 int nr_party_pid(struct nr_party *party, unsigned index);

@@ -81,8 +81,22 @@ static void nr_shm_view(struct nr_shm *shm, const struct nr_shm_header *plan)
     shm->kind->view(shm, plan, (char *)header + nr_shm_layout_ring(plan));
 }
 
+/* From now on the endpoint counts where others can see it. */
+static void nr_shm_count_in(struct nr_shm *shm)
+{
+    struct nr_participant *entry = &shm->party.table.entries[shm->party.me];
+
+    _Static_assert(offsetof(struct nr_counts, loans) ==
+                       offsetof(struct nr_participant_tally, loans),
+                   "the tally begins with what every endpoint counts");
+    shm->endpoint.counts = (struct nr_counts *)(void *)&entry->tally;
+    shm->tally = &entry->tally;
+}
+
 static int nr_shm_join(struct nr_shm *shm)
 {
+    if (shm->endpoint.role == NARU_OBSERVER)
+        return nr_party_observe(&shm->party);
     if (!(shm->kind->roles & (1u << shm->endpoint.role)))
         return nr_fail(-EINVAL, "%s %s", shm->endpoint.uri, shm->kind->roles_text);
     int result = nr_shm_reader_check(shm);
@@ -91,6 +105,8 @@ static int nr_shm_join(struct nr_shm *shm)
                                    : nr_party_join(&shm->party, shm->endpoint.role);
     if (result < 0)
         return result;
+    if (!shm->is_read_only && !nr_shm_is_pair(shm))
+        nr_shm_count_in(shm);
     if (!shm->is_read_only)
         nr_shm_wake_all(shm); /* so that those who sleep watch us as well */
     return shm->kind->join ? shm->kind->join(shm) : 0;
@@ -118,7 +134,8 @@ static int nr_shm_new(struct nr_shm **ret, const struct nr_request *request)
         return result;
     *ret = nr_shm_of(endpoint);
     (*ret)->pid = nr_os_pid();
-    (*ret)->is_read_only = request->options.read_only && request->role == NARU_RECEIVER;
+    (*ret)->is_read_only = request->role == NARU_OBSERVER ||
+                           (request->options.read_only && request->role == NARU_RECEIVER);
     (*ret)->sleepers.lock = (struct nr_lock)NR_LOCK_INIT;
     nr_shm_ready_init(*ret);
     (*ret)->spin_limit = nr_os_cpus() > 1 ? NR_SHM_SPIN_FIRST : -1;
@@ -134,6 +151,8 @@ void nr_shm_release(struct naru_endpoint *endpoint)
     nr_party_release(&shm->party);
     if (shm->header) /* so that the kernel never looks at a word that is not there any more */
         nr_os_futex_disarm(&shm->header->death_word);
+    shm->endpoint.counts = &shm->endpoint.own_counts;
+    shm->tally = NULL;
     nr_os_memory_unmap(shm->header, shm->size_bytes);
     shm->header = NULL;
 }
@@ -460,6 +479,19 @@ int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat)
     if (shm->kind->stat)
         shm->kind->stat(shm, stat);
     return 0;
+}
+
+int nr_shm_stat_participant(struct naru_endpoint *endpoint, size_t index,
+                            struct naru_participant *participant)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    int result = nr_shm_is_pair(shm)
+                     ? nr_fail(-EOPNOTSUPP, "%s: a pair has no list of participants", endpoint->uri)
+                     : nr_party_describe(&shm->party, index, participant);
+
+    return result == -ENOENT
+               ? nr_fail(result, "there are no more participants in %s", endpoint->uri)
+               : result;
 }
 
 /* What there is before it is known which kind. */

@@ -125,9 +125,10 @@ struct nr_shm {
     bool peer_is_watched; /* pair: the next sleep tells of its death */
     struct nr_shm_sleepers sleepers;
     int32_t pid;
-    struct nr_shm_ready ready[2]; /* naru_fd(), naru_send_fd() */
-    bool lacks_apart;             /* one to one: it was a loan */
-    size_t lacks_bytes;           /* the message or loan that there was no room for last */
+    struct nr_participant_tally *tally; /* my entry's; NULL: a pair, or read-only */
+    struct nr_shm_ready ready[2];       /* naru_fd(), naru_send_fd() */
+    bool lacks_apart;                   /* one to one: it was a loan */
+    size_t lacks_bytes;                 /* the message or loan that there was no room for last */
 };
 
 static inline struct nr_shm *nr_shm_of(struct naru_endpoint *endpoint)
@@ -295,6 +296,8 @@ int nr_shm_unlink(const struct nr_uri *uri);
 int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events);
 void nr_shm_arm(struct naru_endpoint *endpoint, unsigned events, size_t size_bytes);
 int nr_shm_stat(struct naru_endpoint *endpoint, struct naru_stat *stat);
+int nr_shm_stat_participant(struct naru_endpoint *endpoint, size_t index,
+                            struct naru_participant *participant);
 
 /* Takes a seat (data/seat.h), or says who has it: -EBUSY, "URI `what`, and process N is its `who`". */
 int nr_shm_sit(struct nr_shm *shm, _Atomic uint64_t *seat, const char *what, const char *who);
@@ -308,4 +311,4 @@ int nr_shm_damaged(const struct nr_shm *shm); /* -EBADMSG, with its text */
     .scheme = "shm", .open = nr_shm_open, .pair = nr_shm_pair, .adopt = nr_shm_adopt,              \
     .leave = nr_shm_leave, .release = nr_shm_release, .unlink = nr_shm_unlink,                     \
     .descriptors_are_whole = true, .descriptor = nr_shm_descriptor, .arm = nr_shm_arm,             \
-    .stat = nr_shm_stat
+    .stat = nr_shm_stat, .stat_participant = nr_shm_stat_participant

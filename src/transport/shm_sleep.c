@@ -310,16 +310,35 @@ static bool nr_shm_sleep_in_vigil(struct nr_shm *shm, struct nr_vigil *vigil,
     return news >= 0 || news == -ETIMEDOUT || news == -EINTR;
 }
 
+/* For others to see. When several threads sleep the last one has its way. */
+static uint64_t nr_shm_fall_asleep(struct nr_shm *shm, const struct nr_gate *gate)
+{
+    uint64_t is_empty = gate == nr_shm_gate_empty(shm, true);
+    uint64_t since = ((uint64_t)nr_os_now_ns() & ~(uint64_t)1) | is_empty;
+
+    __atomic_store_n(&shm->tally->asleep, since, __ATOMIC_RELAXED);
+    return since;
+}
+
+static void nr_shm_wake_up(struct nr_shm *shm, uint64_t since)
+{
+    nr_count_add(&shm->tally->blocked_ns, (uint64_t)nr_os_now_ns() + 1 - since);
+    __atomic_store_n(&shm->tally->asleep, 0, __ATOMIC_RELAXED);
+}
+
 int nr_shm_sleep(struct nr_shm *shm, const struct nr_gate *gate, struct nr_shm_pause *pause,
                  struct nr_deadline *deadline)
 {
     if (nr_deadline_left_ns(deadline) == 0)
         return -ETIMEDOUT;
     struct nr_vigil *vigil = nr_shm_vigil_take(shm);
+    uint64_t since = shm->tally ? nr_shm_fall_asleep(shm, gate) : 0;
     if (vigil)
         nr_shm_vigil_give(shm, vigil, !nr_shm_sleep_in_vigil(shm, vigil, gate, pause, deadline));
     else
         nr_shm_sleep_on_words(shm, gate, (const uint32_t *)&shm->endpoint.interrupt.raised, pause,
                               deadline);
+    if (since)
+        nr_shm_wake_up(shm, since);
     return nr_endpoint_interrupted(&shm->endpoint);
 }

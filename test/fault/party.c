@@ -128,13 +128,14 @@ static void hold_and_fork(void *context)
     struct naru_message message;
     (void)context;
     hold(&message);
-    shared->go = fork();
-    if (shared->go == 0) {
-        nr_kit_add(&shared->ready, 1);
+    pid_t pid = fork();
+    if (pid == 0) {
         alarm(20);
         pause();
         _exit(0);
     }
+    shared->go = pid;
+    nr_kit_add(&shared->ready, 1);
     pause();
 }
 
@@ -217,7 +218,7 @@ static void test_forked_child_is_not_its_parent(void **state)
     kill(pid, SIGKILL);
     test_expect_back(both);
     child_end(pid);
-    assert_int_equal(kill(shared->go, SIGKILL), 0); /* it was there all the time */
+    assert_true(shared->go > 0 && kill(shared->go, SIGKILL) == 0); /* it was there all the time */
     naru_close(both);
 }
 
@@ -551,6 +552,79 @@ static void test_many_participants(void **state)
     naru_close(sender);
 }
 
+/* -- what it tells of itself --------------------------------------------------------------------- */
+
+static void hold_send_and_sleep(void *context)
+{
+    struct naru_endpoint *both = NULL;
+    struct naru_message taken, loan;
+    char data[8];
+
+    (void)context;
+    child_check(naru_open(&both, uri, NARU_BOTH, NULL) == 0);
+    child_check(naru_take(both, &taken, NARU_SECOND) == 0);
+    child_check(naru_loan(both, 40, &loan, 0) == 0);
+    child_check(naru_send(both, "12345", 5, 0) == 0);
+    child_check(naru_recv(both, data, sizeof data, NULL, 0) == 0);
+    nr_kit_add(&shared->ready, 1);
+    child_check(naru_recv(both, data, sizeof data, NULL, 10 * NARU_SECOND) == 0);
+    child_check(naru_ack(both, &taken) == 0);
+    child_check(naru_cancel(both, &loan) == 0);
+    nr_kit_add(&shared->ready, 1);
+    pause();
+}
+
+static struct naru_participant test_participant(struct naru_endpoint *endpoint, pid_t pid)
+{
+    struct naru_participant participant = {.size_bytes = sizeof participant};
+
+    for (size_t i = 0; naru_stat_participant(endpoint, i, &participant) == 0; i++)
+        if (participant.pid == pid)
+            return participant;
+    fail_msg("process %d is not there", (int)pid);
+    return participant;
+}
+
+static void test_participants_are_told(void **state)
+{
+    struct naru_endpoint *sender = test_open(NARU_SENDER, NULL);
+    struct naru_endpoint *observer = test_open(NARU_OBSERVER, NULL);
+    struct naru_participant one = {.size_bytes = sizeof one};
+
+    (void)state;
+    assert_int_equal(naru_send(sender, "held", 4, 0), 0);
+    pid_t pid = child_start(hold_send_and_sleep, NULL);
+    nr_kit_await(&shared->ready, 1);
+    sleep_ms(100);
+    one = test_participant(observer, pid);
+    assert_int_equal(one.role, NARU_BOTH);
+    assert_int_equal(one.state, NARU_WAITS_FOR_MESSAGE);
+    assert_int_equal(one.held_messages, 1);
+    assert_int_equal(one.loans, 1);
+    assert_int_equal(one.sent_messages, 1);
+    assert_int_equal(one.sent_bytes, 5);
+    assert_int_equal(one.received_messages, 2);
+    assert_int_equal(one.received_bytes, 9);
+    assert_in_range(one.blocked_ns, 50000000, 5000000000 * nr_kit_slowness());
+    assert_int_equal(test_participant(sender, getpid()).role, NARU_SENDER);
+    assert_int_equal(naru_stat_participant(observer, 2, &one), -ENOENT); /* the observer is none */
+    assert_int_equal(naru_send(sender, "x", 1, 0), 0);
+    nr_kit_await(&shared->ready, 2);
+    one = test_participant(sender, pid);
+    assert_int_equal(one.state, NARU_ACTIVE);
+    assert_int_equal(one.held_messages + one.loans, 0);
+    kill(pid, SIGSTOP);
+    while (test_participant(observer, pid).state != NARU_STOPPED)
+        sleep_ms(1);
+    kill(pid, SIGKILL);
+    child_end(pid);
+    assert_int_equal(test_participant(observer, pid).state, NARU_DEAD); /* it can't repair */
+    assert_int_equal(naru_recv(observer, &one, 8, NULL, 0), -EBADF);
+    assert_int_equal(naru_stat_participant(observer, 0, &(struct naru_participant){0}), -EINVAL);
+    naru_close(observer);
+    naru_close(sender);
+}
+
 /* -- the same descriptor, one thread after the other ---------------------------------------------- */
 
 static void *receive_by_poll(void *context)
@@ -603,6 +677,7 @@ int main(int count, char **words)
         test_case(test_idle_receiver_one_to_one),
         test_case(test_idle_descriptor),
         test_case(test_many_participants),
+        test_case(test_participants_are_told),
         test_case(test_descriptor_goes_from_thread_to_thread),
     };
 
