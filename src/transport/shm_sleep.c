@@ -290,19 +290,22 @@ static bool nr_shm_sleep_in_vigil(struct nr_shm *shm, struct nr_vigil *vigil,
                                   const struct nr_gate *gate, struct nr_shm_pause *pause,
                                   struct nr_deadline *deadline)
 {
-    struct nr_deadline examine = {
-        .timeout_ns = 1, .at_ns = __atomic_load_n(&shm->sleepers.examine_at_ns, __ATOMIC_RELAXED)};
     bool is_blind = vigil->is_blind || shm->endpoint.peer_by_pid || pause->is_unsure;
+    int news;
 
-    if (examine.at_ns)
-        deadline = nr_shm_earlier(deadline, &examine);
     if (is_blind) {
         nr_shm_rest(shm, pause);
         deadline = nr_shm_earlier(deadline, &pause->ask);
     }
-    int news = nr_vigil_watch(vigil, gate, pause->word, shm->endpoint.peer_pidfd, deadline);
+    do { /* an omen is nothing to look for yet, and whoever looks is in the way of the dying */
+        struct nr_deadline examine = {
+            .timeout_ns = 1,
+            .at_ns = __atomic_load_n(&shm->sleepers.examine_at_ns, __ATOMIC_RELAXED)};
+        struct nr_deadline *until = examine.at_ns ? nr_shm_earlier(deadline, &examine) : deadline;
+        news = nr_vigil_watch(vigil, gate, pause->word, shm->endpoint.peer_pidfd, until);
+        nr_shm_heed(shm, news);
+    } while (news == NR_VIGIL_OMEN);
     nr_flag_set(&shm->peer_is_watched, vigil->has_peer);
-    nr_shm_heed(shm, news);
     if (is_blind && nr_deadline_left_ns(&pause->ask) == 0) {
         pause->ask = nr_deadline_in(0);
         nr_shm_look(shm);
