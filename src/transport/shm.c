@@ -434,7 +434,7 @@ int nr_shm_sit(struct nr_shm *shm, _Atomic uint64_t *seat, const char *what, con
         int holder = nr_seat_claim(seat, shm->party.me);
         if (holder == 0)
             return 0;
-        if (!nr_party_is_dead(&shm->party, (unsigned)-holder - 1))
+        if (!nr_shm_is_gone(shm, (unsigned)-holder - 1))
             return nr_fail(-EBUSY, "%s %s, and process %d is its %s already", shm->endpoint.uri,
                            what, nr_party_pid(&shm->party, (unsigned)-holder - 1), who);
         nr_party_sweep(&shm->party, false);

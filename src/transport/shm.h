@@ -201,6 +201,9 @@ void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause);
 int nr_shm_sleep(struct nr_shm *shm, const struct nr_gate *gate, struct nr_shm_pause *pause,
                  struct nr_deadline *deadline);
 
+/* Participant `index` is dead, or has become another program; it is marked DEAD. Asks the kernel. */
+bool nr_shm_is_gone(struct nr_shm *shm, uint32_t index);
+
 /* Participant `blocker` is in the way: true if it is dead, or has left, and all it left is repaired. */
 bool nr_shm_unblock(struct nr_shm *shm, uint32_t blocker);
 

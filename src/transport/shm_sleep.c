@@ -52,12 +52,15 @@ static const struct nr_mapping *nr_shm_mapping(struct nr_shm *shm)
     return &sleepers->mapping;
 }
 
+bool nr_shm_is_gone(struct nr_shm *shm, uint32_t index)
+{
+    return nr_party_is_dead(&shm->party, index) ||
+           nr_party_has_left(&shm->party, index, nr_shm_mapping(shm));
+}
+
 bool nr_shm_unblock(struct nr_shm *shm, uint32_t blocker)
 {
-    if (!nr_party_is_dead(&shm->party, blocker) &&
-        !nr_party_has_left(&shm->party, blocker, nr_shm_mapping(shm)))
-        return false;
-    return nr_party_sweep(&shm->party, true) > 0;
+    return nr_shm_is_gone(shm, blocker) && nr_party_sweep(&shm->party, true) > 0;
 }
 
 bool nr_shm_peer_is_gone(struct nr_shm *shm, bool is_about_to_sleep)
