@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contents   stamps - sizes - taking one's place - sending - receiving
+ * Contents   stamps - sizes - taking one's place - sending - receiving - the short way
  *
  * [R1] The stamp is stored last, with release: a receiver that loads it with acquire [A1] sees the payload, and the
  *      INSIDE stamp of a second line. Without it, it could read what the lap before has left there.
@@ -34,12 +34,6 @@ struct nr_line {
     char room[NR_LINE_ROOM_BYTES];
 };
 static_assert(sizeof(struct nr_line) == NR_LINE_BYTES, "a cache line");
-
-struct nr_line_apart { /* in the room of an APART line */
-    uint64_t position;
-    uint64_t size_bytes;
-    int64_t type;
-};
 
 static struct nr_line *nr_line_at(const struct nr_line_ring *ring, uint64_t line)
 {
@@ -76,6 +70,17 @@ static unsigned nr_line_units(uint32_t size_bytes)
 {
     return (size_bytes + 7) / 8;
 }
+
+static uint64_t nr_line_position(uint64_t line, unsigned index)
+{
+    return line << NR_LINE_INDEX_BITS | index;
+}
+
+struct nr_line_apart { /* in the room of an APART line */
+    uint64_t position;
+    uint64_t size_bytes;
+    int64_t type;
+};
 
 /* Lines of a ONE message; its type counts. */
 static unsigned nr_line_one_lines(uint64_t stamp)
@@ -150,8 +155,10 @@ static int nr_line_step(const struct nr_line_ring *ring, uint64_t *line,
 /* Over all that a sender before has published, to the first line that it has not. */
 static int nr_line_sit_sender(struct nr_line_ring *ring)
 {
-    ring->head_line =
-        atomic_load_explicit(&ring->shared->head, memory_order_acquire) >> NR_LINE_INDEX_BITS;
+    /* The newest head, by a change that changes nothing: what the sender before has known to be free it may have
+       begun to overwrite. */
+    ring->head_line = atomic_fetch_or_explicit(&ring->shared->head, 0, memory_order_acq_rel) >>
+                      NR_LINE_INDEX_BITS;
     ring->line = ring->head_line;
     ring->open_stamp = 0;
     ring->bytes_head = ring->bytes_tail = ring->apart_line = 0;
@@ -407,11 +414,6 @@ bool nr_line_may_peek(const struct nr_line_ring *ring)
     return nr_line_find(ring, &line, &index, &stamp) != NR_LINE_NONE;
 }
 
-static uint64_t nr_line_position(uint64_t line, unsigned index)
-{
-    return line << NR_LINE_INDEX_BITS | index;
-}
-
 static bool nr_line_peek_small(const struct nr_line_ring *ring, uint64_t stamp,
                                struct nr_line_record *ret)
 {
@@ -509,21 +511,128 @@ void nr_line_flag(struct nr_line_ring *ring, const struct nr_line_record *record
         ring->redelivered_until = record->next;
 }
 
-bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *record)
+/* If the sender has gone on to the next line, the one that is done with is free now, not a message later. */
+static void nr_line_release_last(struct nr_line_ring *ring, uint64_t next, unsigned units,
+                                 bool *ret_frees)
 {
-    uint64_t line = record->next >> NR_LINE_INDEX_BITS, stamp;
-    unsigned index = record->next & NR_LINE_SMALL_MOST;
+    uint64_t line = next >> NR_LINE_INDEX_BITS, stamp;
+    unsigned index = next & NR_LINE_SMALL_MOST;
 
-    ring->units = record->next_units;
-    /* If the sender has gone on to the next line, the one that is done with is free now, not a message later. */
-    if (record->is_last)
-        nr_line_find(ring, &line, &index, &stamp);
-    if (line != record->next >> NR_LINE_INDEX_BITS)
-        ring->units = 0;
-    bool frees = line != ring->freed_line;
+    nr_line_find(ring, &line, &index, &stamp);
+    ring->units = index ? units : 0;
+    *ret_frees = line != ring->freed_line;
     ring->line = ring->freed_line = line;
     ring->index = index;
     atomic_store_explicit(&ring->shared->head, nr_line_position(line, index),
                           memory_order_release); /* [R2] */
+}
+
+bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *record)
+{
+    uint64_t line = record->next >> NR_LINE_INDEX_BITS;
+    bool frees = line != ring->freed_line;
+
+    if (record->is_last) {
+        nr_line_release_last(ring, record->next, record->next_units, &frees);
+        return frees;
+    }
+    ring->line = ring->freed_line = line;
+    ring->index = record->next & NR_LINE_SMALL_MOST;
+    ring->units = record->next_units;
+    atomic_store_explicit(&ring->shared->head, record->next, memory_order_release); /* [R2] */
     return frees;
+}
+
+/* -- the short way -------------------------------------------------------------------------- */
+
+static inline void nr_line_move(void *to, const void *from, size_t size_bytes)
+{
+    if (size_bytes == 8) /* the most frequent, without a call */
+        memcpy(to, from, 8);
+    else
+        memcpy(to, from, size_bytes);
+}
+
+bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
+{
+    unsigned units = nr_line_units((uint32_t)size_bytes);
+    struct nr_line *line;
+
+    if (size_bytes > NR_LINE_INLINE_BYTES || size_bytes == 0)
+        return false;
+    if (ring->open_stamp && ring->index < NR_LINE_SMALL_MOST &&
+        ring->units + units <= NR_LINE_SMALL_MOST) {
+        line = nr_line_at(ring, ring->line - 1);
+        nr_line_move(line->room + 8 * ring->units, data, size_bytes);
+        ring->open_stamp |= (uint64_t)(size_bytes + 1)
+                            << (NR_LINE_SIZE_SHIFT + NR_LINE_CODE_BITS * ring->index++);
+        ring->units += units;
+        atomic_store_explicit(&line->stamp, ring->open_stamp, memory_order_release); /* [R1] */
+        return true;
+    }
+    if (ring->line + 2 - ring->head_line > ring->lines_count)
+        return false;
+    line = nr_line_at(ring, ring->line);
+    if (size_bytes <= NR_LINE_ROOM_BYTES) {
+        nr_line_move(line->room, data, size_bytes);
+        ring->open_stamp = nr_line_stamp(ring, ring->line, NR_LINE_SMALL) |
+                           (uint64_t)(size_bytes + 1) << NR_LINE_SIZE_SHIFT;
+        ring->index = 1;
+        ring->units = units;
+        ring->line++;
+        atomic_store_explicit(&line->stamp, ring->open_stamp, memory_order_release); /* [R1] */
+        return true;
+    }
+    struct nr_line *second = nr_line_at(ring, ring->line + 1);
+    memcpy(second->room, (const char *)data + NR_LINE_ROOM_BYTES, size_bytes - NR_LINE_ROOM_BYTES);
+    atomic_store_explicit(&second->stamp, NR_LINE_INSIDE, memory_order_relaxed);
+    memcpy(line->room, data, NR_LINE_ROOM_BYTES);
+    atomic_store_explicit(&line->stamp,
+                          nr_line_stamp(ring, ring->line, NR_LINE_ONE) | (uint64_t)size_bytes
+                                                                             << NR_LINE_SIZE_SHIFT,
+                          memory_order_release); /* [R1] */
+    ring->open_stamp = 0;
+    ring->line += 2;
+    return true;
+}
+
+int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees)
+{
+    struct nr_line *line = nr_line_at(ring, ring->line);
+    uint64_t stamp = atomic_load_explicit(&line->stamp, memory_order_acquire); /* [A1] */
+    unsigned kind = nr_line_kind(ring, ring->line, stamp);
+    uint64_t here = nr_line_position(ring->line, ring->index), size_bytes;
+
+    if (here < ring->redelivered_until)
+        return -1;
+    if (kind == NR_LINE_SMALL) {
+        size_bytes = (uint64_t)nr_line_code(stamp, ring->index) - 1; /* not there: the largest */
+        unsigned units = ring->units + nr_line_units((uint32_t)size_bytes);
+        if (size_bytes > capacity_bytes || units > NR_LINE_SMALL_MOST)
+            return -1;
+        atomic_store_explicit(&ring->shared->taking, here + 1, memory_order_relaxed);
+        nr_line_move(to, line->room + 8 * ring->units, size_bytes);
+        if (!nr_line_code(stamp, ring->index + 1))
+            return nr_line_release_last(ring, here + 1, units, ret_frees), (int)size_bytes;
+        ring->index++;
+        ring->units = units;
+        *ret_frees = ring->line != ring->freed_line;
+        ring->freed_line = ring->line;
+        atomic_store_explicit(&ring->shared->head, here + 1, memory_order_release); /* [R2] */
+        return (int)size_bytes;
+    }
+    size_bytes = stamp >> NR_LINE_SIZE_SHIFT;
+    if (kind != NR_LINE_ONE || ring->index || size_bytes > capacity_bytes ||
+        size_bytes > NR_LINE_INLINE_BYTES || size_bytes <= NR_LINE_ROOM_BYTES)
+        return -1; /* with a type: larger than all */
+    uint64_t next = nr_line_position(ring->line + 2, 0);
+    atomic_store_explicit(&ring->shared->taking, next, memory_order_relaxed);
+    memcpy(to, line->room, NR_LINE_ROOM_BYTES);
+    memcpy((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,
+           size_bytes - NR_LINE_ROOM_BYTES);
+    ring->line += 2;
+    ring->freed_line = ring->line;
+    *ret_frees = true;
+    atomic_store_explicit(&ring->shared->head, next, memory_order_release); /* [R2] */
+    return (int)size_bytes;
 }

@@ -119,3 +119,11 @@ bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *rec
 
 /* False only if a peek that begins now would find nothing. Any thread of the receiver's process. */
 bool nr_line_may_peek(const struct nr_line_ring *ring);
+
+/*
+ * The short way, for a message without a type in one or two lines. Put: false: nothing was done; reserve and publish.
+ * Get: the size of the message, which was copied and released, and whether that freed room; -1: nothing was done; peek
+ * and release.
+ */
+bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes);
+int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees);

@@ -66,6 +66,7 @@ void nr_slot_ring_attach(struct nr_slot_ring *ring, void *memory)
 {
     ring->shared = memory;
     ring->slots = (char *)memory + sizeof(struct nr_slot_ring_shared);
+    ring->lap_shift = (unsigned)__builtin_ctz(ring->slots_count);
     ring->chunks = ring->slots + (size_t)ring->slots_count * ring->slot_bytes;
     /* One behind, so that orphans from before are looked for once. */
     atomic_init(&ring->seen_epoch, UINT64_MAX);
@@ -151,7 +152,7 @@ int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t
     *ret_blocker = NR_SLOT_NOBODY;
     for (uint32_t left = nr_slot_steps(ring); left; left--) {
         struct nr_slot *slot = nr_slot_at(ring, position);
-        uint64_t lap = position / ring->slots_count;
+        uint64_t lap = position >> ring->lap_shift;
         uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire); /* [A2] */
 
         if (word == nr_word(lap, NR_FREE, 0) &&
@@ -180,7 +181,7 @@ void nr_slot_publish(struct nr_slot_ring *ring, struct nr_slot_claim *claim, uin
     atomic_store_explicit(&slot->chunk, chunk + 1, memory_order_relaxed);
     /* A plain store: only a dead owner's slot is ever taken away. [R1]: without release a receiver could
        read the payload of the last lap. */
-    atomic_store_explicit(&slot->word, nr_word(claim->position / ring->slots_count, NR_READY, 0),
+    atomic_store_explicit(&slot->word, nr_word(claim->position >> ring->lap_shift, NR_READY, 0),
                           memory_order_release);
 }
 
@@ -188,7 +189,7 @@ void nr_slot_publish(struct nr_slot_ring *ring, struct nr_slot_claim *claim, uin
 
 static void nr_slot_set_free(struct nr_slot_ring *ring, struct nr_slot *slot, uint64_t position)
 {
-    atomic_store_explicit(&slot->word, nr_word(position / ring->slots_count + 1, NR_FREE, 0),
+    atomic_store_explicit(&slot->word, nr_word((position >> ring->lap_shift) + 1, NR_FREE, 0),
                           memory_order_release); /* [R2]: our reads of the payload are done */
 }
 
@@ -291,7 +292,7 @@ static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position
                              uint64_t *ret_word, uint32_t *left)
 {
     for (; *left; --*left) {
-        uint64_t lap = *position / ring->slots_count;
+        uint64_t lap = *position >> ring->lap_shift;
         uint64_t word =
             atomic_load_explicit(&nr_slot_at(ring, *position)->word, memory_order_acquire);
         unsigned state = nr_word_state(word);
@@ -310,6 +311,13 @@ static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position
     return NR_FREE;
 }
 
+/* The rest of the payload is on its way while the compare-and-swap waits for the first line. */
+static void nr_slot_fetch_rest(const struct nr_slot_ring *ring, const struct nr_slot *slot)
+{
+    if (ring->slot_bytes > 64)
+        __builtin_prefetch((const char *)slot + 64);
+}
+
 int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker)
 {
     uint64_t epoch = atomic_load_explicit(&ring->shared->epoch, memory_order_acquire); /* [A3] */
@@ -325,8 +333,9 @@ int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t 
         if (left == 0)
             break;
         struct nr_slot *slot = nr_slot_at(ring, position);
-        uint64_t lap = position / ring->slots_count;
+        uint64_t lap = position >> ring->lap_shift;
 
+        nr_slot_fetch_rest(ring, slot);
         if (state == NR_WRITING) {
             *ret_blocker = nr_word_owner(word);
             return -EBUSY;
@@ -350,7 +359,7 @@ bool nr_slot_may_claim(const struct nr_slot_ring *ring)
     uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
 
     for (uint32_t left = nr_slot_steps(ring); left; left--) {
-        uint64_t lap = position / ring->slots_count;
+        uint64_t lap = position >> ring->lap_shift;
         uint64_t word =
             atomic_load_explicit(&nr_slot_at(ring, position)->word, memory_order_acquire);
         if (word == nr_word(lap, NR_FREE, 0))
@@ -420,7 +429,7 @@ void nr_slot_return(struct nr_slot_ring *ring, struct nr_slot_taken *taken, bool
     if (taken->slot) {
         taken->slot->deliveries = taken->deliveries - !was_delivered;
         atomic_store_explicit(&taken->slot->word,
-                              nr_word(taken->position / ring->slots_count, NR_ORPHAN, 0),
+                              nr_word(taken->position >> ring->lap_shift, NR_ORPHAN, 0),
                               memory_order_release);
     } else {
         nr_chunk_at(ring, taken->chunk)->deliveries = taken->deliveries - !was_delivered;

@@ -71,7 +71,8 @@ struct nr_slot_ring {
     struct nr_slot_ring_shared *shared;
     char *slots;
     char *chunks;
-    uint32_t slots_count; /* a power of two */
+    uint32_t slots_count; /* a power of two, ... */
+    unsigned lap_shift;   /* ... of which this is the logarithm */
     uint32_t slot_bytes;  /* a multiple of 64 */
     uint32_t chunks_count;
     uint32_t

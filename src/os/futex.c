@@ -100,39 +100,40 @@ int nr_os_futex_add_and_wake(uint32_t *word)
 }
 
 /*
- * The robust list of a thread is glibc's; its offset from a list node to the futex word is fixed. `armed` is
+ * The robust list of a thread is glibc's; its offset from a list node to the futex word is fixed. `node` is
  * what we put there last: anything else that is not NULL belongs to a robust mutex being locked right now.
  */
-static _Thread_local struct {
-    struct robust_list_head *head;
-    void *armed;
-    bool is_known;
-} nr_os_futex_thread;
+_Thread_local struct nr_os_futex_thread nr_os_futex_thread
+    __attribute__((tls_model("initial-exec")));
+static _Thread_local struct robust_list_head *nr_os_futex_list;
 
 static struct robust_list_head *nr_os_futex_head(void)
 {
     size_t size_bytes;
 
     if (__builtin_expect(!nr_os_futex_thread.is_known, 0)) {
-        if (syscall(SYS_get_robust_list, 0, &nr_os_futex_thread.head, &size_bytes) < 0)
-            nr_os_futex_thread.head = NULL;
+        if (syscall(SYS_get_robust_list, 0, &nr_os_futex_list, &size_bytes) < 0)
+            nr_os_futex_list = NULL;
         nr_os_futex_thread.is_known = true;
     }
-    return nr_os_futex_thread.head;
+    return nr_os_futex_list;
 }
 
-void nr_os_futex_arm(const uint32_t *word)
+void nr_os_futex_arm_anew(const uint32_t *word)
 {
     struct robust_list_head *head = nr_os_futex_head();
 
     if (!head)
         return;
     void *node = (char *)word - head->futex_offset;
-    void *now = __atomic_load_n((void **)&head->list_op_pending, __ATOMIC_RELAXED);
-    if (now == node || (now && now != nr_os_futex_thread.armed))
+    void **pending = (void **)&head->list_op_pending;
+    void *now = __atomic_load_n(pending, __ATOMIC_RELAXED);
+    if (now && now != node && now != nr_os_futex_thread.node)
         return;
-    nr_os_futex_thread.armed = node;
-    __atomic_store_n((void **)&head->list_op_pending, node, __ATOMIC_RELAXED);
+    nr_os_futex_thread.node = node;
+    nr_os_futex_thread.pending = pending;
+    nr_os_futex_thread.word = word;
+    __atomic_store_n(pending, node, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 

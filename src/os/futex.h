@@ -10,6 +10,7 @@
  * Returns    -EINTR, -ETIMEDOUT, or as said below.
  */
 #include "os/clock.h"
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { NR_OS_FUTEX_WORDS_MAX = 128 };
@@ -37,5 +38,22 @@ int nr_os_futex_add_and_wake(uint32_t *word);
  * or nr_os_futex_disarm(word). A few instructions, no system call. If the thread is in the middle of locking
  * a robust mutex (we are in a signal handler), that one stays.
  */
-void nr_os_futex_arm(const uint32_t *word);
+struct nr_os_futex_thread { /* of the calling thread: what it armed last, and where that stands */
+    const uint32_t *word;
+    void *node, **pending;
+    bool is_known;
+};
+extern _Thread_local struct nr_os_futex_thread nr_os_futex_thread
+    __attribute__((tls_model("initial-exec")));
+
+void nr_os_futex_arm_anew(const uint32_t *word);
+static inline void nr_os_futex_arm(const uint32_t *word)
+{
+    const struct nr_os_futex_thread *thread = &nr_os_futex_thread;
+
+    if (__builtin_expect(thread->word != word ||
+                             __atomic_load_n(thread->pending, __ATOMIC_RELAXED) != thread->node,
+                         0))
+        nr_os_futex_arm_anew(word);
+}
 void nr_os_futex_disarm(const uint32_t *word);

@@ -14,7 +14,7 @@
 enum {
     NR_SHM_BYTES_ASK_EVERY =
         64, /* looks in vain, without waiting, between two questions to the kernel */
-    NR_SHM_BYTES_RING_BYTES = 256 * 1024, /* defaults */
+    NR_SHM_BYTES_RING_BYTES = 4 * 1024 * 1024, /* defaults */
     NR_SHM_BYTES_MESSAGES = 255,          /* 512 lines, which stay in the first cache */
 };
 
@@ -132,13 +132,19 @@ static int nr_shm_bytes_put(struct nr_shm *shm, const struct nr_out *out,
     return 0;
 }
 
+static inline bool nr_shm_bytes_put_short(struct nr_shm *shm, const struct nr_out *out)
+{
+    return out->parts_count == 1 && out->type == 0 &&
+           nr_line_put(&shm->out, out->parts->iov_base, out->size_bytes);
+}
+
 static int nr_shm_bytes_send(struct naru_endpoint *endpoint, const struct nr_out *out,
                              struct nr_deadline *deadline)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
     int result = nr_shm_bytes_begin(shm);
 
-    if (result == 0)
+    if (result == 0 && !nr_shm_bytes_put_short(shm, out))
         result = nr_shm_bytes_put(shm, out, deadline);
     if (result == 0)
         nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
@@ -160,7 +166,8 @@ static int nr_shm_bytes_send_many(struct naru_endpoint *endpoint,
                              .parts_count = 1,
                              .size_bytes = part.iov_len,
                              .type = messages[sent].type};
-        result = nr_shm_bytes_put(shm, &out, sent ? &at_once : deadline);
+        if (!nr_shm_bytes_put_short(shm, &out))
+            result = nr_shm_bytes_put(shm, &out, sent ? &at_once : deadline);
     }
     if (sent == 0)
         return result;
@@ -265,14 +272,37 @@ static void nr_shm_bytes_done(struct nr_shm *shm, const struct nr_line_record *r
         nr_shm_wake(shm, nr_shm_gate_full(shm, false));
 }
 
+static inline bool nr_shm_bytes_get_short(struct nr_shm *shm, struct naru_message *message)
+{
+    size_t most_bytes = shm->endpoint.options.message_size_max_bytes;
+    bool frees;
+
+    if (shm->is_holding)
+        return false;
+    int size_bytes = nr_line_get(
+        &shm->in, message->data,
+        message->capacity_bytes < most_bytes ? message->capacity_bytes : most_bytes, &frees);
+    if (size_bytes < 0)
+        return false;
+    message->size_bytes = (size_t)size_bytes;
+    message->deliveries = 1;
+    message->known = NARU_KNOWS_TYPE | NARU_KNOWS_DELIVERIES;
+    if (frees)
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    return true;
+}
+
 static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
                              struct nr_deadline *deadline)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
     struct naru_message *message = in->message;
     struct nr_line_record record;
-    int result = nr_shm_bytes_next(shm, &record, deadline);
 
+    nr_shm_bytes_operate(shm);
+    if (nr_shm_bytes_get_short(shm, message))
+        return 0;
+    int result = nr_shm_bytes_next(shm, &record, deadline);
     if (result < 0)
         return result;
     if (record.size_bytes > message->capacity_bytes) {
