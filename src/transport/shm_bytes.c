@@ -14,8 +14,8 @@
 enum {
     NR_SHM_BYTES_ASK_EVERY =
         64, /* looks in vain, without waiting, between two questions to the kernel */
-    NR_SHM_BYTES_RING_BYTES = 4 * 1024 * 1024, /* defaults */
-    NR_SHM_BYTES_MESSAGES = 255,          /* 512 lines, which stay in the first cache */
+    NR_SHM_BYTES_RING_BYTES = 4 * 1024 * 1024, /* defaults; this one at most */
+    NR_SHM_BYTES_MESSAGES = 255,               /* 512 lines, which stay in the first cache */
 };
 
 static bool nr_shm_bytes_may_recv(struct nr_shm *shm)
@@ -376,7 +376,7 @@ static int nr_shm_bytes_plan(struct nr_shm_header *header, const struct nr_reque
     nr_line_ring_sizes(most, header->capacity_messages, &lines, &bytes);
     if (options->payload_bytes)
         bytes = nr_shm_layout_round(options->payload_bytes, NR_LINE_BYTES);
-    else if (!options->capacity_messages)
+    else if (!options->capacity_messages && bytes > NR_SHM_BYTES_RING_BYTES)
         bytes = NR_SHM_BYTES_RING_BYTES;
     header->lines_count = (uint32_t)lines;
     header->ring_bytes = bytes < least ? least : bytes;

@@ -28,6 +28,8 @@ enum {
     STEPS = 40, /* an episode's */
     UNHARMED_STEPS = 4,
     BUDGET_S = 4,
+    EPISODES_LEAST = 50, /* of each channel */
+    CHANGES_LEAST = 1000,
     LOADS_MOST =
         1 << 21, /* a call's: a walk in each of some thousand looks while someone is in the way */
 };
@@ -106,8 +108,14 @@ static void run_episodes(void)
     nr_adversary_loads_most = LOADS_MOST;
     if (only)
         run_episode(strtoul(only, NULL, 10));
-    for (unsigned long i = 0; !only && nr_kit_now_ns() < end_ns; i++, progress->episodes++)
+    /* On a machine that is busy with other things it takes longer, and does as much. */
+    int64_t last_ns = end_ns + 20 * NARU_SECOND;
+    for (unsigned long i = 0; !only && nr_kit_now_ns() < last_ns; i++, progress->episodes++) {
+        bool is_enough = i > EPISODES_LEAST && nr_adversary_changes_count > CHANGES_LEAST;
+        if (is_enough && nr_kit_now_ns() >= end_ns)
+            break;
         run_episode(i);
+    }
     progress->loads = nr_adversary_loads_count;
     progress->changes = nr_adversary_changes_count;
 }
@@ -135,7 +143,7 @@ static void test_adversarial_reads(void **state)
                   channel->name, progress->episodes, progress->steps, progress->good,
                   progress->loads, progress->changes, progress->loads_most, progress->greedy);
     if (!getenv("NARU_EPISODE"))
-        assert_true(progress->episodes > 50 && progress->changes > 1000);
+        assert_true(progress->episodes > EPISODES_LEAST && progress->changes > CHANGES_LEAST);
 }
 
 static int test_teardown(void **state)
