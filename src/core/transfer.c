@@ -209,6 +209,19 @@ nr_flat int naru_recv(struct naru_endpoint *endpoint, void *data, size_t capacit
     return nr_core_leave(endpoint, result);
 }
 
+static size_t nr_transfer_recv_more(struct naru_endpoint *endpoint, struct naru_message *messages,
+                                    size_t count)
+{
+    size_t received = endpoint->transport->recv_more(endpoint, messages, count);
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < received; i++)
+        bytes += messages[i].size_bytes;
+    nr_count_add(&endpoint->counts->received_messages, received);
+    nr_count_add(&endpoint->counts->received_bytes, bytes);
+    return received;
+}
+
 int naru_recv_many(struct naru_endpoint *endpoint, struct naru_message *messages, size_t count,
                    int64_t timeout_ns)
 {
@@ -221,18 +234,21 @@ int naru_recv_many(struct naru_endpoint *endpoint, struct naru_message *messages
         return nr_fail(-EINVAL, "naru_recv_many() takes room for 1 to %d messages, not %zu",
                        INT32_MAX, count);
     for (received = 0; received < count; received++) {
-        struct naru_message message = {
-            .data = messages[received].data,
-            .capacity_bytes = messages[received].capacity_bytes,
-        };
+        struct naru_message *message = &messages[received];
         struct nr_deadline deadline = nr_deadline_in(received ? 0 : timeout_ns);
-        struct nr_in in = {.message = &message};
+        struct nr_in in = {.message = message};
+        void *data = message->data;
+        size_t capacity_bytes = message->capacity_bytes;
+
+        nr_transfer_clear(message);
+        message->data = data;
+        message->capacity_bytes = capacity_bytes;
         result = nr_transfer_recv(endpoint, &in, &deadline);
-        if (result == -EMSGSIZE)
-            messages[received].size_bytes = message.size_bytes;
         if (result < 0)
             break;
-        messages[received] = message;
+        if (endpoint->transport->recv_more &&
+            !__atomic_load_n(&endpoint->kept_count, __ATOMIC_ACQUIRE))
+            received += nr_transfer_recv_more(endpoint, message + 1, count - received - 1);
     }
     return received ? (int)received : nr_core_leave(endpoint, result);
 }

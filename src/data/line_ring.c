@@ -27,6 +27,7 @@ enum {
     NR_LINE_CODE_MASK = 63,
     NR_LINE_SMALL_MOST = 7, /* messages; and 8-byte units */
     NR_LINE_INDEX_BITS = 3,
+    NR_LINE_NEAR_BYTES = 64 * 1024,
 };
 
 struct nr_line {
@@ -340,15 +341,26 @@ void nr_line_publish(struct nr_line_ring *ring, uint32_t size_bytes, int64_t typ
     }
 }
 
+/* At the end of the ring of bytes; and now and then, when all was received, since messages of a few lines are faster in
+   memory that both processors have near. Large ones are faster where the receiver has nothing yet. */
+static bool nr_line_must_skip(struct nr_line_ring *ring, uint64_t at, uint32_t size_bytes)
+{
+    if (at + size_bytes > ring->bytes_count)
+        return true;
+    return size_bytes <= NR_LINE_NEAR_BYTES / 16 && at >= NR_LINE_NEAR_BYTES &&
+           at / NR_LINE_NEAR_BYTES != (at + size_bytes) / NR_LINE_NEAR_BYTES &&
+           nr_line_look(ring) == 0 && ring->bytes_head == ring->bytes_tail;
+}
+
 int nr_line_reserve_apart(struct nr_line_ring *ring, uint32_t size_bytes, char **ret)
 {
-    uint64_t at = ring->bytes_tail % ring->bytes_count;
-    uint64_t skip = at + size_bytes > ring->bytes_count ? ring->bytes_count - at : 0;
-    uint64_t until = ring->bytes_tail + skip + size_bytes;
     int result = nr_line_need(ring, 1);
 
     if (result < 0)
         return result;
+    uint64_t at = ring->bytes_tail % ring->bytes_count;
+    uint64_t skip = nr_line_must_skip(ring, at, size_bytes) ? ring->bytes_count - at : 0;
+    uint64_t until = ring->bytes_tail + skip + size_bytes;
     if (until - ring->bytes_head > ring->bytes_count) {
         result = nr_line_look(ring);
         if (result < 0)

@@ -36,10 +36,11 @@ struct nr_request {
     bool wants_pattern; /* it was given, and is not just the default */
 };
 
-/* A message on its way out. parts_count >= 1; the sum of the parts is size_bytes. */
+/* A message on its way out. parts_count >= 1; the sum of the parts is size_bytes. Without a hole, so that the compiler
+   clears no field in two pieces: a load over two stores waits for both, and for all before them, to reach the cache. */
 struct nr_out {
     const struct iovec *parts;
-    int parts_count;
+    long parts_count;
     size_t size_bytes;
     int64_t type; /* 0: not set */
     const int *fds;
@@ -97,6 +98,11 @@ struct nr_transport {
     /* Several at once, each as above; NULL: core loops. Return the number, or an error if none. */
     int (*send_many)(struct naru_endpoint *endpoint, const struct naru_message *messages,
                      size_t count, struct nr_deadline *deadline);
+
+    /* Behind a recv() that succeeded: what else is there now and takes no more than a copy, into cleared messages; 0 if
+       the next one is for recv(). NULL: core calls recv(). */
+    size_t (*recv_more)(struct naru_endpoint *endpoint, struct naru_message *messages,
+                        size_t count);
 
     /* In place; all NULL where the transport has no memory of its own: core lends from the heap. */
     int (*loan)(struct naru_endpoint *endpoint, size_t size_bytes, struct naru_message *ret,

@@ -162,6 +162,7 @@ struct nr_shm_pause {
     bool (*look)(struct nr_shm *shm); /* while spinning: is it worth a try? NULL: each time */
     struct nr_gate *gate;             /* of the last nr_shm_pause() */
     int spins, busy_looks;
+    bool has_ended; /* one to one: the other side has, and it was looked again for what it left */
     bool is_prepared, is_unsure; /* unsure: a waker may have overlooked us */
     uint32_t word;
     bool has_passed_on;     /* shm_reader.c */

@@ -222,36 +222,38 @@ static int nr_shm_bytes_cancel(struct naru_endpoint *endpoint, struct naru_messa
 
 /* -- receiving ----------------------------------------------------------------------------- */
 
-static int nr_shm_bytes_next(struct nr_shm *shm, struct nr_line_record *ret,
-                             struct nr_deadline *deadline)
+/* Nothing is there: 0 try again, or what the call returns. */
+static int nr_shm_bytes_empty(struct nr_shm *shm, struct nr_shm_pause *pause, int result,
+                              struct nr_deadline *deadline)
 {
-    struct nr_shm_pause pause = {.look = nr_shm_bytes_may_recv};
-    bool has_ended = false;
+    if (result == -EBADMSG)
+        return nr_shm_damaged(shm);
+    int ended = nr_shm_bytes_ended(shm, pause, pause->has_ended);
+    if (ended < 0 && pause->has_ended)
+        return ended;
+    pause->has_ended = ended < 0;
+    if (pause->has_ended) /* what it sent before it ended may have come since we looked */
+        return 0;
+    return nr_shm_pause(shm, nr_shm_gate_empty(shm, true), pause, result, deadline);
+}
 
+static int nr_shm_bytes_begin_receive(struct nr_shm *shm)
+{
     nr_shm_bytes_operate(shm);
-    if (__builtin_expect(shm->is_holding, 0))
-        return nr_fail(-EBUSY, "%s: one message at a time on a one-to-one channel; acknowledge it",
-                       shm->endpoint.uri);
-    for (;;) {
-        int result = nr_line_peek(&shm->in, ret);
-        if (result == 0 && ret->size_bytes > shm->endpoint.options.message_size_max_bytes)
-            result = -EBADMSG;
-        if (result == 0) {
-            nr_shm_pause_end(shm, &pause);
-            return 0;
-        }
-        if (result == -EBADMSG)
-            return nr_shm_damaged(shm);
-        int ended = nr_shm_bytes_ended(shm, &pause, has_ended);
-        if (ended < 0 && has_ended)
-            return ended;
-        has_ended = ended < 0;
-        if (has_ended) /* what it sent before it ended may have come since we looked */
-            continue;
-        result = nr_shm_pause(shm, nr_shm_gate_empty(shm, true), &pause, result, deadline);
-        if (result < 0)
-            return result;
-    }
+    return __builtin_expect(shm->is_holding, 0)
+               ? nr_fail(-EBUSY,
+                         "%s: one message at a time on a one-to-one channel; acknowledge it",
+                         shm->endpoint.uri)
+               : 0;
+}
+
+/* The next message, if there is one. */
+static int nr_shm_bytes_peek(struct nr_shm *shm, struct nr_line_record *ret)
+{
+    int result = nr_line_peek(&shm->in, ret);
+
+    return result == 0 && ret->size_bytes > shm->endpoint.options.message_size_max_bytes ? -EBADMSG
+                                                                                         : result;
 }
 
 static void nr_shm_bytes_describe(struct nr_shm *shm, const struct nr_line_record *record,
@@ -272,37 +274,27 @@ static void nr_shm_bytes_done(struct nr_shm *shm, const struct nr_line_record *r
         nr_shm_wake(shm, nr_shm_gate_full(shm, false));
 }
 
-static inline bool nr_shm_bytes_get_short(struct nr_shm *shm, struct naru_message *message)
+static inline bool nr_shm_bytes_get_short(struct nr_shm *shm, struct naru_message *message,
+                                          bool *ret_frees)
 {
     size_t most_bytes = shm->endpoint.options.message_size_max_bytes;
-    bool frees;
-
-    if (shm->is_holding)
-        return false;
     int size_bytes = nr_line_get(
         &shm->in, message->data,
-        message->capacity_bytes < most_bytes ? message->capacity_bytes : most_bytes, &frees);
+        message->capacity_bytes < most_bytes ? message->capacity_bytes : most_bytes, ret_frees);
+
     if (size_bytes < 0)
         return false;
     message->size_bytes = (size_t)size_bytes;
     message->deliveries = 1;
     message->known = NARU_KNOWS_TYPE | NARU_KNOWS_DELIVERIES;
-    if (frees)
-        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
     return true;
 }
 
-static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
-                             struct nr_deadline *deadline)
+static int nr_shm_bytes_get_long(struct nr_shm *shm, struct naru_message *message)
 {
-    struct nr_shm *shm = nr_shm_of(endpoint);
-    struct naru_message *message = in->message;
     struct nr_line_record record;
+    int result = nr_shm_bytes_peek(shm, &record);
 
-    nr_shm_bytes_operate(shm);
-    if (nr_shm_bytes_get_short(shm, message))
-        return 0;
-    int result = nr_shm_bytes_next(shm, &record, deadline);
     if (result < 0)
         return result;
     if (record.size_bytes > message->capacity_bytes) {
@@ -316,16 +308,64 @@ static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
     return 0;
 }
 
+static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
+                             struct nr_deadline *deadline)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_shm_pause pause = {.look = nr_shm_bytes_may_recv};
+    int result = nr_shm_bytes_begin_receive(shm);
+    bool frees = false;
+
+    while (result == 0 && !nr_shm_bytes_get_short(shm, in->message, &frees)) {
+        result = nr_shm_bytes_get_long(shm, in->message);
+        if (result == 0 || result == -EMSGSIZE)
+            break;
+        result = nr_shm_bytes_empty(shm, &pause, result, deadline);
+    }
+    if (result == 0)
+        nr_shm_pause_end(shm, &pause);
+    if (frees)
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    return result;
+}
+
+static size_t nr_shm_bytes_recv_more(struct naru_endpoint *endpoint, struct naru_message *messages,
+                                     size_t count)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    size_t received = 0;
+    bool frees = false;
+
+    for (bool one_frees = false; received < count; received++, frees |= one_frees) {
+        messages[received] = (struct naru_message){
+            .data = messages[received].data,
+            .capacity_bytes = messages[received].capacity_bytes,
+        };
+        if (!nr_shm_bytes_get_short(shm, &messages[received], &one_frees))
+            break;
+    }
+    if (frees)
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    return received;
+}
+
 /* In place where it stands in one piece; else, of two lines, a copy. */
 static int nr_shm_bytes_take(struct naru_endpoint *endpoint, struct naru_message *ret,
                              struct nr_deadline *deadline)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_shm_pause pause = {.look = nr_shm_bytes_may_recv};
     struct nr_line_record *record = &shm->held_record;
-    int result = nr_shm_bytes_next(shm, record, deadline);
+    int result = nr_shm_bytes_begin_receive(shm);
 
     if (result < 0)
         return result;
+    while ((result = nr_shm_bytes_peek(shm, record)) < 0) {
+        result = nr_shm_bytes_empty(shm, &pause, result, deadline);
+        if (result < 0)
+            return result;
+    }
+    nr_shm_pause_end(shm, &pause);
     nr_shm_bytes_describe(shm, record, ret);
     ret->data = (void *)record->first;
     if (record->second) {
@@ -481,10 +521,10 @@ static void nr_shm_bytes_pair_leave(struct nr_shm *shm)
 #define NR_SHM_BYTES_TRANSPORT                                                                     \
     {                                                                                              \
         NR_SHM_COMMON, .send = nr_shm_bytes_send, .send_many = nr_shm_bytes_send_many,             \
-                       .recv = nr_shm_bytes_recv, .loan = nr_shm_bytes_loan,                       \
-                       .commit = nr_shm_bytes_commit, .cancel = nr_shm_bytes_cancel,               \
-                       .take = nr_shm_bytes_take, .ack = nr_shm_bytes_ack,                         \
-                       .requeue = nr_shm_bytes_requeue,                                            \
+                       .recv = nr_shm_bytes_recv, .recv_more = nr_shm_bytes_recv_more,             \
+                       .loan = nr_shm_bytes_loan, .commit = nr_shm_bytes_commit,                   \
+                       .cancel = nr_shm_bytes_cancel, .take = nr_shm_bytes_take,                   \
+                       .ack = nr_shm_bytes_ack, .requeue = nr_shm_bytes_requeue,                   \
     }
 
 const struct nr_shm_kind nr_shm_bytes_kind = {

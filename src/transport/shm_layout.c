@@ -70,6 +70,8 @@ int nr_shm_layout_plan(struct nr_shm_header *header, const struct nr_request *re
         .capacity_messages =
             options->capacity_messages ? options->capacity_messages : NR_SHM_MESSAGES,
     };
+    for (int i = 0; i < 2; i++)
+        nr_gate_heat(&header->not_full[i]); /* see nr_shm_pause_end() */
     if (kind->no_participants)
         header->participants_max = 0;
     /* Whoever may read and not write the file: that they will come is said by giving them the permission. */

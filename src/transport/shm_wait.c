@@ -163,7 +163,12 @@ void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause)
 {
     int limit = nr_shm_spin_get(shm);
 
-    if (pause->spins <= 1 || limit < 0 || shm->is_read_only)
+    if (!pause->gate || shm->is_read_only)
+        return;
+    /* Who waits for room does it seldom: let him pay for it, each time, and not who frees room. */
+    if (pause->gate == nr_shm_gate_full(shm, true))
+        nr_gate_heat(pause->gate);
+    if (pause->spins <= 1 || limit < 0)
         return;
     unsigned wins = __atomic_load_n(&shm->spin_wins, __ATOMIC_RELAXED) + 1;
     nr_shm_wins_set(shm, wins);
