@@ -264,6 +264,12 @@ static int nr_line_need(struct nr_line_ring *ring, unsigned lines)
     return ring->line + lines - ring->head_line <= ring->lines_count ? 0 : -EAGAIN;
 }
 
+/* One like it would not fit beside it: the receiver then needs not look at this line again for more. */
+static bool nr_line_stands_alone(size_t size_bytes)
+{
+    return size_bytes > 8 * (NR_LINE_SMALL_MOST / 2);
+}
+
 static bool nr_line_fits_open(const struct nr_line_ring *ring, uint32_t size_bytes, int64_t type)
 {
     return ring->open_stamp && type == 0 && ring->index < NR_LINE_SMALL_MOST &&
@@ -321,7 +327,7 @@ void nr_line_publish(struct nr_line_ring *ring, uint32_t size_bytes, int64_t typ
         nr_line_store(ring, ring->line - 1, ring->open_stamp);
     } else if (bytes > NR_LINE_INLINE_BYTES) {
         nr_line_publish_apart(ring, size_bytes, type);
-    } else if (type || bytes > NR_LINE_ROOM_BYTES) {
+    } else if (type || nr_line_stands_alone(size_bytes)) {
         uint64_t stamp = nr_line_stamp(ring, ring->line, NR_LINE_ONE) |
                          (uint64_t)size_bytes << NR_LINE_SIZE_SHIFT |
                          (uint64_t)(type != 0) << NR_LINE_TYPED_SHIFT;
@@ -585,7 +591,7 @@ bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
     if (ring->line + 2 - ring->head_line > ring->lines_count)
         return false;
     line = nr_line_at(ring, ring->line);
-    if (size_bytes <= NR_LINE_ROOM_BYTES) {
+    if (!nr_line_stands_alone(size_bytes)) {
         nr_line_move(line->room, data, size_bytes);
         ring->open_stamp = nr_line_stamp(ring, ring->line, NR_LINE_SMALL) |
                            (uint64_t)(size_bytes + 1) << NR_LINE_SIZE_SHIFT;
@@ -595,16 +601,21 @@ bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
         atomic_store_explicit(&line->stamp, ring->open_stamp, memory_order_release); /* [R1] */
         return true;
     }
-    struct nr_line *second = nr_line_at(ring, ring->line + 1);
-    memcpy(second->room, (const char *)data + NR_LINE_ROOM_BYTES, size_bytes - NR_LINE_ROOM_BYTES);
-    atomic_store_explicit(&second->stamp, NR_LINE_INSIDE, memory_order_relaxed);
-    memcpy(line->room, data, NR_LINE_ROOM_BYTES);
-    atomic_store_explicit(&line->stamp,
-                          nr_line_stamp(ring, ring->line, NR_LINE_ONE) | (uint64_t)size_bytes
-                                                                             << NR_LINE_SIZE_SHIFT,
-                          memory_order_release); /* [R1] */
+    uint64_t stamp = nr_line_stamp(ring, ring->line, NR_LINE_ONE) | (uint64_t)size_bytes
+                                                                        << NR_LINE_SIZE_SHIFT;
+    if (size_bytes <= NR_LINE_ROOM_BYTES) {
+        memcpy(line->room, data, size_bytes);
+        ring->line++;
+    } else {
+        struct nr_line *second = nr_line_at(ring, ring->line + 1);
+        memcpy(second->room, (const char *)data + NR_LINE_ROOM_BYTES,
+               size_bytes - NR_LINE_ROOM_BYTES);
+        atomic_store_explicit(&second->stamp, NR_LINE_INSIDE, memory_order_relaxed);
+        memcpy(line->room, data, NR_LINE_ROOM_BYTES);
+        ring->line += 2;
+    }
     ring->open_stamp = 0;
-    ring->line += 2;
+    atomic_store_explicit(&line->stamp, stamp, memory_order_release); /* [R1] */
     return true;
 }
 
@@ -635,15 +646,19 @@ int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool
     }
     size_bytes = stamp >> NR_LINE_SIZE_SHIFT;
     if (kind != NR_LINE_ONE || ring->index || size_bytes > capacity_bytes ||
-        size_bytes > NR_LINE_INLINE_BYTES || size_bytes <= NR_LINE_ROOM_BYTES)
+        size_bytes > NR_LINE_INLINE_BYTES)
         return -1; /* with a type: larger than all */
-    uint64_t next = nr_line_position(ring->line + 2, 0);
+    bool is_long = size_bytes > NR_LINE_ROOM_BYTES;
+    uint64_t next = nr_line_position(ring->line + 1 + is_long, 0);
     atomic_store_explicit(&ring->shared->taking, next, memory_order_relaxed);
-    memcpy(to, line->room, NR_LINE_ROOM_BYTES);
-    memcpy((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,
-           size_bytes - NR_LINE_ROOM_BYTES);
-    ring->line += 2;
-    ring->freed_line = ring->line;
+    if (is_long) {
+        memcpy(to, line->room, NR_LINE_ROOM_BYTES);
+        memcpy((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,
+               size_bytes - NR_LINE_ROOM_BYTES);
+    } else {
+        memcpy(to, line->room, size_bytes);
+    }
+    ring->freed_line = ring->line += 1 + is_long;
     *ret_frees = true;
     atomic_store_explicit(&ring->shared->head, next, memory_order_release); /* [R2] */
     return (int)size_bytes;

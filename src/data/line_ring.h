@@ -15,7 +15,7 @@
  *              INSIDE  the second line of a message, or what a dead sender has left of one: nothing starts here
  *              SMALL   up to 7 messages without a type, each on its own 8-byte unit; code i (6 bits) is 1 + the
  *                      size of message i, 0: not there yet. The sender adds messages while they fit.
- *              ONE     one message; size; with a type, that stands before the payload
+ *              ONE     one message, of more than 24 bytes or with a type, which then stands before the payload
  *              APART   {position, size, type} of a message in the ring of bytes
  *            Valid is a stamp whose lap is that of its line's position, and whose kind is one of the last three.
  * Writers    lines, bytes: the sender. head, taking: the receiver. Seats: see seat.h. Each side
