@@ -9,6 +9,8 @@
  *            the system call instruction are one restartable sequence (rseq(2)): a signal anywhere
  *            before the call has begun, or while the kernel is about to restart it, goes back to the
  *            check.
+ * Word       A second condition, for calls that io_uring disturbs to say that a request has completed: a word in
+ *            memory still has its value. Whatever runs before the call is restarted may change that.
  * When       Only in a process with one thread: then nobody but a signal handler of that thread can
  *            raise the flag. With more threads, or without rseq, nr_os_guard_works() is false and the
  *            caller polls the interrupt's descriptor as well.
@@ -21,6 +23,7 @@
 #include "os/sanitizer.h"
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/single_threaded.h>
 
 /* A sanitizer's call between the loads and the system call would overwrite registers already loaded. */
@@ -41,14 +44,15 @@ static inline bool nr_os_guard_works(void)
 }
 
 /*
- * The result of the raw system call (-errno on failure), or -EINTR if *raised is not 0.
+ * The result of the raw system call (-errno on failure), or -EINTR if *raised is not 0 or *word not `value`.
  *
  * 1: to 2: is the sequence; it ends behind the syscall instruction, so that a signal that comes when
  * the call is over (or interrupted for good) does not abort it. 4: is where the kernel continues after
  * an abort; the signature in front of it is what glibc registered. The kernel leaves the argument
  * registers alone, so the abort only has to arm the sequence again.
  */
-NR_OS_GUARD long nr_os_guarded_call(const int *raised, long number, const long arguments[6])
+NR_OS_GUARD long nr_os_guarded_call_while(const int *raised, const uint32_t *word, uint32_t value,
+                                          long number, const long arguments[6])
 {
     struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
     /* First all loads, then the registers: a sanitizer makes a call of each load. */
@@ -62,37 +66,41 @@ NR_OS_GUARD long nr_os_guarded_call(const int *raised, long number, const long a
     register long a4 __asm__("r8") = v4;
     register long a5 __asm__("r9") = v5;
 
-    __asm__ volatile(".pushsection __rseq_cs, \"aw\"\n\t"
-                     ".balign 32\n"
-                     "3:\n\t"
-                     ".long 0, 0\n\t"
-                     ".quad 1f, 2f - 1f, 4f\n\t"
-                     ".popsection\n"
-                     "5:\n\t"
-                     "leaq 3b(%%rip), %%rax\n\t"
-                     "movq %%rax, %[armed]\n"
-                     "1:\n\t"
-                     "cmpl $0, %[raised]\n\t"
-                     "jne 6f\n\t"
-                     "movq %[number], %%rax\n\t"
-                     "syscall\n"
-                     "2:\n\t"
-                     "jmp 7f\n\t"
-                     ".pushsection __rseq_abort, \"ax\"\n\t"
-                     ".byte 0x0f, 0xb9, 0x3d\n\t"
-                     ".long %c[signature]\n"
-                     "4:\n\t"
-                     "jmp 5b\n\t"
-                     ".popsection\n"
-                     "6:\n\t"
-                     "movq %[interrupted], %%rax\n"
-                     "7:\n\t"
-                     "movq $0, %[armed]\n\t"
-                     : "=&a"(result), [armed] "=m"(area->rseq_cs)
-                     : [raised] "m"(*(volatile const int *)raised), [number] "r"(number), "r"(a0),
-                       "r"(a1), "r"(a2), "r"(a3), "r"(a4),
-                       "r"(a5), [signature] "i"(RSEQ_SIG), [interrupted] "i"(-EINTR)
-                     : "rcx", "r11", "memory", "cc");
+    __asm__ volatile(
+        ".pushsection __rseq_cs, \"aw\"\n\t"
+        ".balign 32\n"
+        "3:\n\t"
+        ".long 0, 0\n\t"
+        ".quad 1f, 2f - 1f, 4f\n\t"
+        ".popsection\n"
+        "5:\n\t"
+        "leaq 3b(%%rip), %%rax\n\t"
+        "movq %%rax, %[armed]\n"
+        "1:\n\t"
+        "cmpl $0, %[raised]\n\t"
+        "jne 6f\n\t"
+        "movl %[value], %%eax\n\t"
+        "cmpl %%eax, %[word]\n\t"
+        "jne 6f\n\t"
+        "movq %[number], %%rax\n\t"
+        "syscall\n"
+        "2:\n\t"
+        "jmp 7f\n\t"
+        ".pushsection __rseq_abort, \"ax\"\n\t"
+        ".byte 0x0f, 0xb9, 0x3d\n\t"
+        ".long %c[signature]\n"
+        "4:\n\t"
+        "jmp 5b\n\t"
+        ".popsection\n"
+        "6:\n\t"
+        "movq %[interrupted], %%rax\n"
+        "7:\n\t"
+        "movq $0, %[armed]\n\t"
+        : "=&a"(result), [armed] "=m"(area->rseq_cs)
+        : [raised] "m"(*(volatile const int *)raised), [word] "m"(*(volatile const uint32_t *)word),
+          [value] "rm"(value), [number] "rm"(number), "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(a4),
+          "r"(a5), [signature] "i"(RSEQ_SIG), [interrupted] "i"(-EINTR)
+        : "rcx", "r11", "memory", "cc");
     return result;
 }
 
@@ -103,10 +111,18 @@ static inline bool nr_os_guard_works(void)
     return false;
 }
 
-static inline long nr_os_guarded_call(const int *raised, long number, const long arguments[6])
+static inline long nr_os_guarded_call_while(const int *raised, const uint32_t *word, uint32_t value,
+                                            long number, const long arguments[6])
 {
-    (void)raised, (void)number, (void)arguments;
+    (void)raised, (void)word, (void)value, (void)number, (void)arguments;
     return -ENOSYS;
 }
 
 #endif
+
+NR_OS_GUARD long nr_os_guarded_call(const int *raised, long number, const long arguments[6])
+{
+    const uint32_t *word = (const uint32_t *)raised;
+
+    return nr_os_guarded_call_while(raised, word, 0, number, arguments);
+}

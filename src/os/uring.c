@@ -8,6 +8,7 @@
  * [R2] seen: completions read -> head, store-release; the kernel may overwrite them.
  */
 #include "os/uring.h"
+#include "os/guard.h"
 #include "os/lock.h"
 #include "os/process.h"
 #include "os/sanitizer.h"
@@ -78,11 +79,12 @@ static int nr_os_uring_map(struct nr_uring *ring, const struct io_uring_params *
     return 0;
 }
 
-int nr_os_uring_init(struct nr_uring *ring)
+int nr_os_uring_init(struct nr_uring *ring, bool is_quiet)
 {
     struct io_uring_params parameters = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                 IORING_SETUP_TASKRUN_FLAG | NR_OS_URING_SETUP_NO_ARRAY,
+        .flags = IORING_SETUP_SINGLE_ISSUER | NR_OS_URING_SETUP_NO_ARRAY |
+                 (is_quiet ? IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG
+                           : IORING_SETUP_COOP_TASKRUN),
     };
     const unsigned needed = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG;
 
@@ -235,6 +237,31 @@ int nr_os_uring_enter(struct nr_uring *ring, struct nr_deadline *deadline)
     if (result >= 0)
         return 0;
     return errno == ETIME ? -ETIMEDOUT : -errno;
+}
+
+int nr_os_uring_sleep(struct nr_uring *ring, const int *raised, const uint32_t *word,
+                      uint32_t value, struct nr_deadline *deadline)
+{
+    struct timespec until, *limit = NULL;
+
+    if (!nr_deadline_is_never(deadline)) {
+        if (nr_deadline_left_ns(deadline) == 0)
+            return -ETIMEDOUT;
+        until = (struct timespec){.tv_sec = deadline->at_ns / 1000000000,
+                                  .tv_nsec = deadline->at_ns % 1000000000};
+        limit = &until;
+    }
+    if (nr_os_uring_waiting(ring)) {
+        int result = nr_os_uring_enter(ring, NULL);
+        if (result < 0)
+            return result;
+    }
+    const long arguments[6] = {
+        (long)word, FUTEX_WAIT_BITSET, (long)value, (long)limit, 0, FUTEX_BITSET_MATCH_ANY,
+    };
+    long result = nr_os_guarded_call_while(
+        raised, ring->done, __atomic_load_n(ring->seen, __ATOMIC_RELAXED), SYS_futex, arguments);
+    return result >= 0 || result == -EAGAIN ? 0 : (int)result;
 }
 
 bool nr_os_uring_next(struct nr_uring *ring, uint64_t *ret_data, int *ret_result)

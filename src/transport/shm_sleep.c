@@ -16,6 +16,7 @@
  *            all the time costs the others little.
  */
 #include "os/barrier.h"
+#include "os/guard.h"
 #include "os/process.h"
 #include "transport/shm.h"
 #include <stdlib.h>
@@ -160,14 +161,16 @@ void nr_shm_sleepers_end(struct nr_shm *shm)
     shm->peer_is_watched = false;
 }
 
-/* Ends the vigils of threads that have not slept here for long, or are no more. The lock is held. */
+/* Ends the vigils of threads that have not slept here for long, or are no more, and those of the time when the process
+   had one thread. The lock is held. */
 static void nr_shm_vigils_trim(struct nr_shm_sleepers *sleepers)
 {
     unsigned idle = 0;
 
     for (struct nr_vigil **place = &sleepers->vigils; *place;) {
         struct nr_vigil *vigil = *place;
-        if (vigil->is_used || ++idle < NR_SHM_VIGILS_IDLE) {
+        bool is_over = vigil->is_guarded && !nr_os_guard_works();
+        if (vigil->is_used || (!is_over && ++idle < NR_SHM_VIGILS_IDLE)) {
             place = &vigil->next;
             continue;
         }
@@ -201,7 +204,7 @@ static struct nr_vigil *nr_shm_vigil_take(struct nr_shm *shm)
         __atomic_fetch_add(&sleepers->sleeps, 1, __ATOMIC_RELAXED) < NR_SHM_SLEEPS_ON_WORDS)
         return NULL;
     for (place = &sleepers->vigils; *place; place = &(*place)->next)
-        if (!(*place)->is_used && nr_os_uring_is_mine(&(*place)->ring))
+        if (!(*place)->is_used && nr_vigil_is_mine(*place))
             break;
     struct nr_vigil *vigil = *place;
     if (vigil) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "transport/vigil.h"
+#include "os/guard.h"
 #include "os/io.h"
 #include "os/process.h"
 #include <errno.h>
@@ -35,8 +36,9 @@ int nr_vigil_init(struct nr_vigil *vigil, struct nr_party *party, const uint32_t
         .party = party,
         .death_word = death_word,
         .stop_word = stop_word,
+        .is_guarded = stop_word && nr_os_guard_works(),
     };
-    int result = nr_os_uring_init(&vigil->ring);
+    int result = nr_os_uring_init(&vigil->ring, !vigil->is_guarded);
     if (result < 0 || !party)
         return result;
     vigil->watched = calloc(party->table.count, sizeof *vigil->watched);
@@ -51,6 +53,11 @@ void nr_vigil_deinit(struct nr_vigil *vigil)
     nr_os_uring_deinit(&vigil->ring);
     free(vigil->watched);
     vigil->watched = NULL;
+}
+
+bool nr_vigil_is_mine(const struct nr_vigil *vigil)
+{
+    return nr_os_uring_is_mine(&vigil->ring) && (!vigil->is_guarded || nr_os_guard_works());
 }
 
 /* -- what has come -------------------------------------------------------------------------- */
@@ -217,7 +224,7 @@ static int nr_vigil_arm(struct nr_vigil *vigil, int peer_pidfd)
     int result = nr_vigil_watch_word(vigil, &vigil->has_death_word, vigil->death_word,
                                      NR_VIGIL_IS_DEATH_WORD);
 
-    if (result == 0)
+    if (result == 0 && !vigil->is_guarded)
         result = nr_vigil_watch_word(vigil, &vigil->has_stop_word, vigil->stop_word,
                                      NR_VIGIL_IS_STOP_WORD);
     if (result == 0 && peer_pidfd >= 0 && !vigil->has_peer) {
@@ -243,13 +250,17 @@ int nr_vigil_watch(struct nr_vigil *vigil, const struct nr_gate *gate, uint32_t 
     int news = nr_vigil_collect(vigil) & ~NR_VIGIL_GATE;
     int result = nr_vigil_arm(vigil, peer_pidfd);
 
-    if (result >= 0) {
+    if (result >= 0)
         news |= result;
+    if (result >= 0 && !vigil->is_guarded)
         result = nr_vigil_watch_gate(vigil, nr_gate_address(gate), value);
-    }
     if (result < 0)
         return result;
-    result = nr_os_uring_enter(&vigil->ring, news ? NULL : deadline);
+    if (vigil->is_guarded && !news && deadline)
+        result = nr_os_uring_sleep(&vigil->ring, (const int *)vigil->stop_word,
+                                   nr_gate_address(gate), value, deadline);
+    else
+        result = nr_os_uring_enter(&vigil->ring, news ? NULL : deadline);
     news |= nr_vigil_collect(vigil);
     if (news || result < 0)
         return news ? news : result;

@@ -7,6 +7,8 @@
  *            wait, and the pidfd of every other participant, or of a pair's other process; and for each sleep the
  *            gate's word. So a sleep needs no time-out to notice a death, costs one system call, and takes
  *            nothing while it lasts.
+ * Guarded    In a process with one thread, a vigil that blocks sleeps on the gate itself, which is faster, and
+ *            a completion disturbs it (os/uring.h). One that is polled never disturbs.
  * Newcomers  Whoever joins counts header->changes up and wakes all, so that they watch it as well.
  * Thread     A vigil is used by the thread that made it; see os/uring.h. Anyone may end it.
  * Death      The pidfd tells when a death is one. The death word comes a little before it, or alone: then a
@@ -32,6 +34,8 @@ struct nr_vigil {
     struct nr_uring ring;
     struct nr_party *party;                 /* NULL: a pair's */
     const uint32_t *death_word, *stop_word; /* stop_word: NULL where there is none */
+    bool
+        is_guarded; /* sleeps on the gate itself, guarded by stop_word; else both stand in the ring */
     struct nr_vigil_gate {
         const uint32_t *word;
         uint32_t value, turn;
@@ -46,9 +50,12 @@ struct nr_vigil {
     bool is_used;
 };
 
-/* -ENOSYS, -EMFILE, -ENOMEM, ... */
+/* -ENOSYS, -EMFILE, -ENOMEM, ... With a stop word it may be guarded. */
 int nr_vigil_init(struct nr_vigil *vigil, struct nr_party *party, const uint32_t *death_word,
                   const uint32_t *stop_word);
+
+/* This thread may sleep in it. False for ever if a guarded one's process has more threads by now. */
+bool nr_vigil_is_mine(const struct nr_vigil *vigil);
 void nr_vigil_deinit(struct nr_vigil *vigil); /* may run twice */
 
 /* For a vigil that is polled: it shall be looked at again after that time, if nothing comes before. */

@@ -74,7 +74,7 @@ static struct naru_endpoint *test_open(enum naru_role role, const struct naru_op
 static bool test_has_vigils(void)
 {
     struct nr_uring ring;
-    bool has = nr_os_uring_init(&ring) == 0;
+    bool has = nr_os_uring_init(&ring, true) == 0;
 
     nr_os_uring_deinit(&ring);
     return has;

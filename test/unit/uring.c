@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* uring -- futex words and descriptors in one ring: told once, at once, to whoever sleeps or polls */
+#include "os/guard.h"
 #include "os/uring.h"
 #include "kit.h"
 #include <setjmp.h>
@@ -12,8 +13,10 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct nr_uring ring;
@@ -24,7 +27,7 @@ static int nr_uring_test_setup(void **state)
     (void)state;
     alarm(20);
     word = 0;
-    int result = nr_os_uring_init(&ring);
+    int result = nr_os_uring_init(&ring, true);
     if (result == -ENOSYS) {
         print_message("SKIP: no io_uring with futexes here (Linux 6.7)\n");
         skip();
@@ -164,7 +167,7 @@ static void nr_uring_test_eventfd(void **state)
 static void *nr_uring_make_and_end(void *context)
 {
     nr_os_uring_deinit(&ring);
-    assert_int_equal(nr_os_uring_init(&ring), 0);
+    assert_int_equal(nr_os_uring_init(&ring, true), 0);
     assert_true(nr_os_uring_is_mine(&ring));
     assert_int_equal(nr_os_uring_signal(&ring, *(int *)context), 0);
     assert_int_equal(nr_os_uring_futex(&ring, &word, 0, 1), 0);
@@ -212,15 +215,112 @@ static void nr_uring_test_many(void **state)
     pthread_join(thread, NULL);
 }
 
+/* -- sleeping elsewhere ---------------------------------------------------------------------- */
+
+static int raised;
+
+static void nr_uring_raise(int number)
+{
+    (void)number;
+    raised = 1;
+}
+
+static void nr_uring_disturbed(void)
+{
+    if (!nr_os_guard_works()) {
+        print_message("SKIP: no guard here (rseq, one thread)\n");
+        skip();
+    }
+    nr_os_uring_deinit(&ring);
+    assert_int_equal(nr_os_uring_init(&ring, false), 0);
+    raised = 0;
+}
+
+/* A completion ends it, whatever it sleeps on; so do a wake, a changed word and the time. */
+static void nr_uring_test_sleep_elsewhere(void **state)
+{
+    struct nr_deadline never = nr_deadline_in(-1), soon = nr_deadline_in(20000000);
+
+    (void)state;
+    nr_uring_disturbed();
+    pid_t pid = child_start(nr_uring_sleep_60ms, NULL);
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    assert_int_equal(nr_os_uring_poll(&ring, pidfd, POLLIN, 7), 0);
+    assert_int_equal(nr_os_uring_sleep(&ring, &raised, &word, 1, &never), 0);
+    assert_int_equal(nr_os_uring_sleep(&ring, &raised, &word, 0, &soon), -ETIMEDOUT);
+    close(pidfd);
+    nr_uring_expect_none();
+    assert_int_equal(nr_os_uring_sleep(&ring, &raised, &word, 0, &never), -EINTR);
+    assert_int_equal(nr_os_uring_sleep(&ring, &raised, &word, 0, &never), -EINTR); /* until seen */
+    nr_uring_expect(7, POLLIN);
+    child_end(pid);
+}
+
+/* The handler may come at any moment; one that is missed sleeps for ever. */
+static void nr_uring_test_sleep_raised(void **state)
+{
+    struct sigaction action = {.sa_handler = nr_uring_raise, .sa_flags = SA_RESTART};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    struct nr_deadline never = nr_deadline_in(-1);
+    int rounds = 3000 / nr_kit_slowness();
+    timer_t timer;
+
+    (void)state;
+    nr_uring_disturbed();
+    sigaction(SIGUSR1, &action, NULL);
+    assert_int_equal(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+    for (int i = 0; i < rounds; i++) {
+        struct itimerspec once = {.it_value.tv_nsec = 1 + i * 37 % 12000};
+        raised = 0;
+        timer_settime(timer, 0, &once, NULL);
+        assert_int_equal(nr_os_uring_sleep(&ring, &raised, &word, 0, &never), -EINTR);
+        assert_int_equal(raised, 1);
+    }
+    timer_delete(timer);
+}
+
+/* The same for completions: a process that ends at any moment, before the call or in it. */
+static void nr_uring_nothing(void *context)
+{
+    (void)context;
+}
+
+static void nr_uring_test_sleep_any_moment(void **state)
+{
+    struct nr_deadline never = nr_deadline_in(-1);
+    int rounds = 300 / nr_kit_slowness();
+
+    (void)state;
+    nr_uring_disturbed();
+    for (int i = 0; i < rounds; i++) {
+        pid_t pid = child_start(nr_uring_nothing, NULL);
+        int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+        assert_int_equal(nr_os_uring_poll(&ring, pidfd, POLLIN, 7), 0);
+        assert_int_equal(nr_os_uring_enter(&ring, NULL), 0);
+        close(pidfd);
+        nanosleep(&(struct timespec){.tv_nsec = i * 7000 % 1500000}, NULL);
+        assert_int_equal(nr_os_uring_sleep(&ring, &raised, &word, 0, &never), -EINTR);
+        nr_uring_expect(7, POLLIN);
+        child_end(pid);
+    }
+}
+
 #define test_case(name)                                                                            \
     cmocka_unit_test_setup_teardown(name, nr_uring_test_setup, nr_uring_test_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_case(nr_uring_test_sleep),       test_case(nr_uring_test_death),
-        test_case(nr_uring_test_signal),      test_case(nr_uring_test_eventfd),
-        test_case(nr_uring_test_thread_ends), test_case(nr_uring_test_many),
+        /* While the process has one thread: */
+        test_case(nr_uring_test_sleep_elsewhere),
+        test_case(nr_uring_test_sleep_raised),
+        test_case(nr_uring_test_sleep_any_moment),
+        test_case(nr_uring_test_sleep),
+        test_case(nr_uring_test_death),
+        test_case(nr_uring_test_signal),
+        test_case(nr_uring_test_eventfd),
+        test_case(nr_uring_test_thread_ends),
+        test_case(nr_uring_test_many),
     };
 
     return cmocka_run_group_tests_name("uring", tests, NULL, NULL);
