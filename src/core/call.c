@@ -47,6 +47,7 @@ static int nr_call_begin(struct naru_endpoint *endpoint, struct naru_call *call,
                        endpoint->uri, call->request_size_bytes,
                        endpoint->options.message_size_max_bytes);
     int result = endpoint->transport->call_begin(endpoint, call, fail_when_full ? &now : deadline);
+    nr_core_arm_send(endpoint, result, call->request_size_bytes);
     if (result == -EAGAIN && fail_when_full)
         return nr_fail(-ENOBUFS,
                        "%s has as many calls as it holds, and its contract is to fail then",

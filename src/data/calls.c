@@ -133,6 +133,14 @@ int nr_calls_claim(struct nr_calls *calls, struct nr_call_ticket *ret)
     return -EAGAIN;
 }
 
+bool nr_calls_may_claim(const struct nr_calls *calls)
+{
+    for (uint32_t i = 0; i < calls->count; i++)
+        if (nr_call_state(nr_call_read(nr_call_at(calls, i))) == NR_CALL_IDLE)
+            return nr_slot_may_claim(&calls->ring);
+    return false;
+}
+
 /* The slot is claimed first: what waits for room is not yet WAITING, and can still be dropped by its client. */
 int nr_calls_post(struct nr_calls *calls, const struct nr_call_ticket *ticket,
                   uint32_t *ret_blocker)
@@ -272,13 +280,14 @@ int nr_calls_take(struct nr_calls *calls, struct nr_call_ticket *ret, uint32_t *
     if (epoch != atomic_load_explicit(&calls->seen_epoch, memory_order_relaxed) &&
         nr_calls_take_orphan(calls, ret, epoch) == 0)
         return 0;
+    bool has_dropped = false;
     for (uint32_t left = 2 * calls->ring.slots_count; left; left--) {
         struct nr_slot_taken taken;
         int result = nr_slot_take(&calls->ring, &taken, ret_blocker);
         if (result == -EBADMSG)
             continue;
         if (result < 0)
-            return result;
+            return has_dropped ? -ENOMSG : result;
         struct nr_call_item item = *(const struct nr_call_item *)(const void *)taken.payload;
         /* Before the slot is freed: if we die in between, the item or the call names us. */
         bool is_mine =
@@ -286,8 +295,9 @@ int nr_calls_take(struct nr_calls *calls, struct nr_call_ticket *ret, uint32_t *
         nr_slot_ack(&calls->ring, &taken);
         if (is_mine)
             return 0;
+        has_dropped = true;
     }
-    return -EAGAIN;
+    return has_dropped ? -ENOMSG : -EAGAIN;
 }
 
 bool nr_calls_may_take(const struct nr_calls *calls)

@@ -88,6 +88,9 @@ struct nr_call_ticket {
 /* A call becomes mine, PREPARING. -EAGAIN: there are as many as the table holds. */
 int nr_calls_claim(struct nr_calls *calls, struct nr_call_ticket *ret);
 
+/* False only if a claim that begins now would find no call, or the ring has no room for it. */
+bool nr_calls_may_claim(const struct nr_calls *calls);
+
 /* The request, size_bytes, type and client_pid are written: it goes to the servers. -EAGAIN, -EBUSY (with
    *ret_blocker): the ring is full; it stays PREPARING. */
 int nr_calls_post(struct nr_calls *calls, const struct nr_call_ticket *ticket,
@@ -108,7 +111,8 @@ bool nr_calls_may_end(const struct nr_calls *calls);
 
 /* -- servers -- */
 
-/* The oldest request becomes mine. */
+/* The oldest request becomes mine. -ENOMSG: there is none, but the ring has room again, where calls stood that
+   are over. */
 int nr_calls_take(struct nr_calls *calls, struct nr_call_ticket *ret, uint32_t *ret_blocker);
 
 /* False only if a take that begins now would find nothing. */

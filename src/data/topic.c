@@ -178,15 +178,17 @@ void nr_topic_unloan(struct nr_topic *topic, uint32_t chunk)
 }
 
 /* Frees the chunk that a slot names, if it is kept for just that position. */
-static void nr_topic_unkeep(struct nr_topic *topic, const struct nr_topic_slot *slot,
+static bool nr_topic_unkeep(struct nr_topic *topic, const struct nr_topic_slot *slot,
                             uint64_t position)
 {
     uint32_t chunk = atomic_load_explicit(&slot->chunk, memory_order_relaxed) - 1;
 
-    if (chunk < topic->chunks_count &&
-        nr_topic_change(&topic->chunk_words[chunk], nr_topic_word(position, NR_TOPIC_KEPT, 0),
-                        NR_TOPIC_FREE))
-        atomic_store_explicit(&topic->chunk_hint, chunk, memory_order_relaxed);
+    if (chunk >= topic->chunks_count ||
+        !nr_topic_change(&topic->chunk_words[chunk], nr_topic_word(position, NR_TOPIC_KEPT, 0),
+                         NR_TOPIC_FREE))
+        return false;
+    atomic_store_explicit(&topic->chunk_hint, chunk, memory_order_relaxed);
+    return true;
 }
 
 /* -- publishing ------------------------------------------------------------------------------- */
@@ -252,13 +254,14 @@ int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t 
     return -EAGAIN;
 }
 
-void nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim, uint32_t chunk,
+bool nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim, uint32_t chunk,
                       const struct nr_topic_label *label)
 {
     struct nr_topic_slot *slot = claim->slot;
 
-    if (claim->before) /* the last lap's chunk, before its name is overwritten */
-        nr_topic_unkeep(topic, slot, nr_topic_word_end(claim->before) - 1);
+    /* The last lap's chunk, before its name is overwritten. */
+    bool is_freed =
+        claim->before && nr_topic_unkeep(topic, slot, nr_topic_word_end(claim->before) - 1);
     atomic_store_explicit(&slot->size_bytes, label->size_bytes, memory_order_relaxed);
     atomic_store_explicit(&slot->sender_pid, label->sender_pid, memory_order_relaxed);
     atomic_store_explicit(&slot->type, label->type, memory_order_relaxed);
@@ -271,6 +274,24 @@ void nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim
        read the payload of the last lap. */
     atomic_store_explicit(&slot->word, nr_topic_word(claim->position, NR_TOPIC_READY, 0),
                           memory_order_release);
+    return is_freed;
+}
+
+static bool nr_topic_may_loan(const struct nr_topic *topic)
+{
+    for (uint32_t i = 0; i < topic->chunks_count; i++)
+        if (atomic_load_explicit(&topic->chunk_words[i], memory_order_acquire) == NR_TOPIC_FREE)
+            return true;
+    return false;
+}
+
+/* A slot that somebody is in the middle of counts as room: when it is published only subscribers are woken. */
+bool nr_topic_may_claim(struct nr_topic *topic, bool needs_chunk)
+{
+    uint32_t slowest;
+
+    return nr_topic_has_room(topic, nr_topic_tail(topic), &slowest) &&
+           (!needs_chunk || nr_topic_may_loan(topic));
 }
 
 void nr_topic_drop(struct nr_topic *topic)

@@ -103,8 +103,12 @@ struct nr_topic_label {
 /* -EAGAIN: full, *ret_blocker is the slowest subscriber. -EBUSY: *ret_blocker is in the middle of a slot. */
 int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t *ret_blocker);
 
-/* The payload stands in claim->slot->payload (nr_words_store()), or in `chunk`, which is LOANED(me). */
-void nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim, uint32_t chunk,
+/* False only if it is full, or `needs_chunk` and none is free. */
+bool nr_topic_may_claim(struct nr_topic *topic, bool needs_chunk);
+
+/* The payload stands in claim->slot->payload (nr_words_store()), or in `chunk`, which is LOANED(me). True: the chunk
+   of the last lap is free now. */
+bool nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim, uint32_t chunk,
                       const struct nr_topic_label *label);
 
 uint32_t nr_topic_loan(struct nr_topic *topic); /* or NR_TOPIC_NO_CHUNK */

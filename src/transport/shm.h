@@ -274,7 +274,7 @@ struct nr_shm_kind {
     void (*leave)(struct nr_shm *shm);
     void (*repair)(struct nr_shm *shm, unsigned dead); /* see party.h; shm.c wakes all behind it */
     bool (*may_recv)(struct nr_shm *shm);
-    bool (*may_send)(struct nr_shm *shm); /* what the last send lacked; NULL: no naru_send_fd() */
+    bool (*may_send)(struct nr_shm *shm);                     /* what the last send lacked */
     void (*stat)(struct nr_shm *shm, struct naru_stat *stat); /* or NULL */
 };
 

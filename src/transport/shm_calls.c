@@ -37,6 +37,11 @@ static bool nr_shm_calls_may_recv(struct nr_shm *shm)
                                              : nr_calls_may_take(&shm->calls);
 }
 
+static bool nr_shm_calls_may_send(struct nr_shm *shm)
+{
+    return nr_calls_may_claim(&shm->calls);
+}
+
 /* -- clients --------------------------------------------------------------------------------- */
 
 static int nr_shm_calls_claim(struct nr_shm *shm, struct nr_call_ticket *ret,
@@ -220,6 +225,10 @@ static int nr_shm_calls_next(struct nr_shm *shm, struct nr_call_ticket *ret,
             nr_shm_pause_end(shm, &pause);
             nr_shm_wake(shm, nr_shm_gate_full(shm, false)); /* its slot in the ring is free */
             return 0;
+        }
+        if (result == -ENOMSG) {
+            nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+            continue;
         }
         result = nr_shm_pause(shm, &shm->header->not_empty[0], &pause, result, deadline);
         if (result < 0)
@@ -464,5 +473,6 @@ const struct nr_shm_kind nr_shm_calls_kind = {
     .leave = nr_shm_calls_leave,
     .repair = nr_shm_calls_repair,
     .may_recv = nr_shm_calls_may_recv,
+    .may_send = nr_shm_calls_may_send,
     .stat = nr_shm_calls_stat,
 };

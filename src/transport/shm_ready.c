@@ -193,8 +193,6 @@ int nr_shm_descriptor(struct naru_endpoint *endpoint, unsigned *events)
     struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_shm_ready *ready = &shm->ready[*events == NR_WRITABLE];
 
-    if (*events == NR_WRITABLE && !shm->kind->may_send)
-        return -EOPNOTSUPP;
     if (!ready->has_watcher)
         nr_watcher_init(&ready->watcher, &nr_shm_ready_watch, ready);
     ready->has_watcher = true;

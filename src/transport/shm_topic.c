@@ -32,6 +32,11 @@ static bool nr_shm_topic_may_recv(struct nr_shm *shm)
     return nr_topic_may_read(&shm->topic, &shm->reader);
 }
 
+static bool nr_shm_topic_may_send(struct nr_shm *shm)
+{
+    return nr_topic_may_claim(&shm->topic, shm->lacks_bytes > nr_topic_inline_bytes(&shm->topic));
+}
+
 /* -- publishing ---------------------------------------------------------------------------- */
 
 static uint64_t nr_shm_topic_backlog(struct nr_shm *shm, uint32_t *ret_index)
@@ -73,7 +78,10 @@ static int nr_shm_topic_full(struct nr_shm *shm, struct nr_shm_pause *pause, int
         nr_topic_drop(&shm->topic);
         return 1;
     }
-    result = nr_shm_pause(shm, nr_shm_gate_full(shm, true), pause, result, deadline);
+    /* Who is in the middle of a slot opens only the subscribers' gate when it is done. */
+    struct nr_gate *gate =
+        result == -EBUSY ? nr_shm_gate_empty(shm, true) : nr_shm_gate_full(shm, true);
+    result = nr_shm_pause(shm, gate, pause, result, deadline);
     return result == -ETIMEDOUT ? nr_shm_topic_late(shm) : result;
 }
 
@@ -119,10 +127,9 @@ static void nr_shm_topic_publish(struct nr_shm *shm, const struct nr_topic_claim
         .type = type,
     };
 
-    nr_topic_publish(&shm->topic, claim, chunk, &label);
+    bool is_chunk_free = nr_topic_publish(&shm->topic, claim, chunk, &label);
     nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
-    if (chunk !=
-        NR_TOPIC_NO_CHUNK) /* the last lap's chunk is free, and somebody may wait for one */
+    if (is_chunk_free) /* and somebody may wait for one */
         nr_shm_wake(shm, nr_shm_gate_full(shm, false));
 }
 
@@ -343,7 +350,8 @@ static void nr_shm_topic_stat(struct nr_shm *shm, struct naru_stat *stat)
     .roles = 1 << NARU_SENDER | 1 << NARU_RECEIVER | 1 << NARU_BOTH,                               \
     .is_sane = nr_shm_topic_is_sane, .bytes = nr_shm_topic_bytes, .view = nr_shm_topic_view,       \
     .join = nr_shm_topic_join, .leave = nr_shm_topic_leave, .repair = nr_shm_topic_repair,         \
-    .may_recv = nr_shm_topic_may_recv, .stat = nr_shm_topic_stat
+    .may_recv = nr_shm_topic_may_recv, .may_send = nr_shm_topic_may_send,                          \
+    .stat = nr_shm_topic_stat
 
 const struct nr_shm_kind nr_shm_topic_kind = {
     NR_SHM_TOPIC_KIND,

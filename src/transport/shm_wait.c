@@ -123,6 +123,7 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
 {
     if (result != -EAGAIN && result != -EBUSY)
         return result;
+    pause->is_prepared &= pause->gate == gate;
     pause->gate = gate;
     if (shm->is_read_only)
         return nr_shm_reader_pause(shm, gate, pause, result, deadline);

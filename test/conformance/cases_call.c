@@ -461,6 +461,68 @@ static void nr_call_full(struct nr_channel *channel)
     }
 }
 
+static void nr_call_send_descriptor(struct nr_channel *channel)
+{
+    struct naru_call calls[3];
+    struct naru_message request;
+    char room[8];
+
+    channel->options.capacity_messages = 2;
+    nr_channel_open_both(channel);
+    struct naru_endpoint *client = channel->end[NR_SENDER_END], *server = channel->end[0];
+    int fd = (int)nr_check_ok(naru_send_fd(client));
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 2; i++) {
+            nr_check(nr_call_is_readable(fd, NR_SOON), "there is room, and it is silent");
+            calls[i] = nr_call_begin(client, "x", room, 8);
+        }
+        calls[2] = (struct naru_call){.size_bytes = sizeof calls[2]};
+        int tries = 0;
+        do {
+            nr_check(tries++ < 5, "it is full and says that there is room");
+            nr_check_fails(naru_call_begin(client, &calls[2], 0), -EAGAIN, "");
+        } while (nr_call_is_readable(fd, 20 * NARU_MILLISECOND));
+        for (int i = 0; i < 2; i++) {
+            nr_call_take(server, &request);
+            nr_call_reply_with(server, &request, "y");
+            nr_call_expect(client, &calls[i], "y");
+        }
+    }
+}
+
+static void nr_call_behind_the_past(struct nr_channel *channel, struct naru_endpoint *client,
+                                    int number)
+{
+    char room[8];
+
+    for (int i = 0; i < number; i++) {
+        struct naru_call call = nr_call_begin(client, "never", room, 8);
+        nr_check_ok(naru_call_cancel(client, &call));
+    }
+    struct naru_call call = {.size_bytes = sizeof call};
+    for (int i = 0; i < 40; i++) /* who has slept often looks around no more */
+        nr_check_fails(naru_call_begin(client, &call, NARU_MILLISECOND), -ETIMEDOUT, "");
+    nr_kit_set(&channel->shared->done, 1);
+    nr_check_ok(
+        naru_call_begin(client, &call, 60 * NARU_SECOND)); /* longer than the server waits */
+    nr_check_ok(naru_call_end(client, &call, NR_SOON));
+}
+
+/* What was given up is still in the way of new requests: the server that drops it makes room. */
+static void nr_call_full_of_the_past(struct nr_channel *channel)
+{
+    struct naru_message request;
+
+    channel->options.capacity_messages = 2;
+    pid_t client = nr_channel_spawn(channel, NARU_SENDER, nr_call_behind_the_past, 4);
+    struct naru_endpoint *server = nr_channel_open(channel, NARU_RECEIVER);
+    nr_kit_await(&channel->shared->done, 1);
+    nr_kit_sleep_ms(50); /* it sleeps */
+    nr_call_take(server, &request);
+    nr_check_ok(naru_reply(server, &request, NULL, 0));
+    nr_kit_join(client);
+}
+
 /* -- who leaves ------------------------------------------------------------------------------------ */
 
 static void nr_call_give_back(struct nr_channel *channel)
@@ -650,6 +712,8 @@ const struct nr_case nr_call_cases[] = {
     NR_CALL_CASE("time-outs and late replies", nr_call_time_out),
     NR_CALL_CASE("naru_interrupt ends a call", nr_call_interrupt),
     NR_CALL_CASE("descriptors of both sides", nr_call_descriptor),
+    NR_CALL_CASE("the descriptor for calling", nr_call_send_descriptor),
+    NR_CALL_CASE("room behind what was given up", nr_call_full_of_the_past),
     NR_CALL_CASE("what a call is not", nr_call_refused),
     NR_CALL_CASE("as many calls as it holds", nr_call_full),
     NR_CALL_CASE("a request is given back", nr_call_give_back),

@@ -425,6 +425,18 @@ static void nr_wait_send_fd(struct nr_channel *channel)
     }
 }
 
+static void nr_wait_send_fd_always(struct nr_channel *channel)
+{
+    nr_channel_open_both(channel);
+    struct naru_endpoint *sender = channel->end[NR_SENDER_END];
+    int fd = (int)nr_check_ok(naru_send_fd(sender));
+
+    for (unsigned i = 0; i < 600; i++) {
+        nr_check(nr_wait_is_ready(fd, 0), "there is always room, and it is silent");
+        nr_case_send(sender, nr_case_size(channel, sender, 2000), 1, i);
+    }
+}
+
 static void nr_wait_no_send_fd(struct nr_channel *channel)
 {
     nr_channel_open_both(channel);
@@ -462,6 +474,11 @@ const struct nr_case nr_wait_cases[] = {
      .body = nr_wait_send_fd,
      .needs = NR_SEND_FD | NR_BUFFERS | NR_FILLS,
      .seconds = 20},
+    {.name = "the descriptor for sending where it is never full",
+     .body = nr_wait_send_fd_always,
+     .needs = NR_SEND_FD,
+     .lacks = NR_FILLS | NR_CALLS,
+     .also = NR_NEWEST | NR_OVERWRITES},
     {.name = "no descriptor for sending",
      .body = nr_wait_no_send_fd,
      .lacks = NR_SEND_FD,

@@ -154,15 +154,15 @@ const struct nr_row nr_rows[] = {
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB, .one_to_one = 1},
      .name_it = nr_rows_name_plain},
     {.name = "shm topic", .scheme = "shm",
-     .has = NR_ROWS_TOPIC | NR_FILLS, .large_bytes = 65536,
+     .has = NR_ROWS_TOPIC | NR_FILLS | NR_SEND_FD, .large_bytes = 65536,
      .options = {.pattern = NARU_TOPIC, .start = NARU_FROM_OLDEST}, .name_it = nr_rows_name_path},
     {.name = "shm topic overwriting", .scheme = "shm",
-     .has = NR_ROWS_TOPIC | NR_OVERWRITES, .large_bytes = 65536,
+     .has = NR_ROWS_TOPIC | NR_OVERWRITES | NR_SEND_FD, .large_bytes = 65536,
      .options = {.pattern = NARU_TOPIC, .start = NARU_FROM_OLDEST,
                  .when_full = NARU_OVERWRITE_OLDEST},
      .name_it = nr_rows_name_path},
     {.name = "shm cell", .scheme = "shm",
-     .has = NR_NEWEST | NR_NAMED | NR_PATH | NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES |
+     .has = NR_SEND_FD | NR_NEWEST | NR_NAMED | NR_PATH | NR_SENDER_FIRST | NR_OBJECT | NR_BOTH | NR_TYPES |
             NR_SIZES | NR_FORBIDS | NR_LASTS | NR_MANY_RECEIVERS,
      .large_bytes = 65536, .options = {.pattern = NARU_CELL}, .name_it = nr_rows_name_path},
     {.name = "shm pair", .scheme = "shm",
@@ -171,13 +171,13 @@ const struct nr_row nr_rows[] = {
      .large_bytes = NR_MIB, .options = {.message_size_max_bytes = NR_MIB},
      .name_it = nr_rows_name_pair},
     {.name = "shm call", .scheme = "shm",
-     .has = NR_CALLS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT |
+     .has = NR_SEND_FD | NR_CALLS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT |
             NR_BOTH | NR_SIZES | NR_FORBIDS,
      .large_bytes = 200000,
      .options = {.pattern = NARU_CALL, .message_size_max_bytes = 200000},
      .name_it = nr_rows_name_path},
     {.name = "shm call at most once", .scheme = "shm",
-     .has = NR_CALLS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT |
+     .has = NR_SEND_FD | NR_CALLS | NR_NAMED | NR_PATH | NR_MANY_SENDERS | NR_MANY_RECEIVERS | NR_SENDER_FIRST | NR_OBJECT |
             NR_BOTH | NR_FORBIDS,
      .large_bytes = 65536, .options = {.pattern = NARU_CALL, .delivery = NARU_AT_MOST_ONCE},
      .name_it = nr_rows_name_path},

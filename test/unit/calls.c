@@ -52,8 +52,9 @@ static struct nr_call_ticket ask(unsigned who, unsigned char question)
 static int take(unsigned who, struct nr_call_ticket *ret)
 {
     uint32_t blocker;
+    int result = nr_calls_take(&people[who], ret, &blocker);
 
-    return nr_calls_take(&people[who], ret, &blocker);
+    return result == -ENOMSG ? nr_calls_take(&people[who], ret, &blocker) : result;
 }
 
 static struct nr_call_ticket take_one(unsigned who, unsigned char question, unsigned deliveries)
