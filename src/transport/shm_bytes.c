@@ -14,7 +14,8 @@
 enum {
     NR_SHM_BYTES_ASK_EVERY =
         64, /* looks in vain, without waiting, between two questions to the kernel */
-    NR_SHM_BYTES_RING_BYTES = 4 * 1024 * 1024, /* defaults; this one at most */
+    NR_SHM_BYTES_RING_BYTES = 4 * 1024 * 1024, /* defaults; these at most, as messages are large */
+    NR_SHM_BYTES_PAIR_BYTES = 256 * 1024,      /* of each direction: there may be many pairs */
     NR_SHM_BYTES_MESSAGES = 255,               /* 512 lines, which stay in the first cache */
 };
 
@@ -404,6 +405,8 @@ static int nr_shm_bytes_plan(struct nr_shm_header *header, const struct nr_reque
 {
     const struct naru_options *options = &request->options;
     uint64_t most = header->message_size_max_bytes, lines, bytes, least;
+    uint64_t most_bytes =
+        header->kind == NR_SHM_PAIR ? NR_SHM_BYTES_PAIR_BYTES : NR_SHM_BYTES_RING_BYTES;
 
     if (options->when_full == NARU_DROP_NEWEST || options->when_full == NARU_OVERWRITE_OLDEST)
         return nr_fail(-EOPNOTSUPP,
@@ -416,8 +419,8 @@ static int nr_shm_bytes_plan(struct nr_shm_header *header, const struct nr_reque
     nr_line_ring_sizes(most, header->capacity_messages, &lines, &bytes);
     if (options->payload_bytes)
         bytes = nr_shm_layout_round(options->payload_bytes, NR_LINE_BYTES);
-    else if (!options->capacity_messages && bytes > NR_SHM_BYTES_RING_BYTES)
-        bytes = NR_SHM_BYTES_RING_BYTES;
+    else if (!options->capacity_messages && bytes > most_bytes)
+        bytes = most_bytes;
     header->lines_count = (uint32_t)lines;
     header->ring_bytes = bytes < least ? least : bytes;
     header->held_max = 1;
