@@ -171,6 +171,7 @@ void model_visited_init(struct model_budget bounds);
 void model_visited_free(void);
 /* 1: was searched already with at least that budget. 0: is new, and is noted. -1: no room. */
 int model_visited_add(struct model_key key, struct model_budget left);
+void model_visited_prefetch(struct model_key key);
 uint64_t model_visited_count(void);
 
 /* -- search.c -- */

@@ -55,6 +55,7 @@ void model_processes_init(void)
                             PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (model_stacks == MAP_FAILED)
         abort();
+    memset(model_stacks, 0, (size_t)MODEL_PROCESSES * MODEL_STACK_BYTES); /* of the last search */
     memset(&model_world, 0, sizeof model_world);
     model_world.current = MODEL_NOBODY;
     for (unsigned i = 0; i < MODEL_PROCESSES; i++) {

@@ -181,13 +181,17 @@ static int model_look_up(struct model_key *ret)
 {
     struct model_budget none_stale = model_world.left;
     int result;
-    struct model_key bytes = model_key_of_bytes();
+    struct model_key bytes = model_key_of_bytes(), none = {0, 0};
 
     none_stale.stale_reads = 0;
     *ret = model_key_of_state(bytes, model_world.left.stale_reads > 0);
+    model_visited_prefetch(*ret);
+    if (model_world.left.stale_reads) {
+        none = model_key_of_state(bytes, false);
+        model_visited_prefetch(none);
+    }
     result = model_visited_add(*ret, model_world.left);
-    if (result == 0 && model_world.left.stale_reads &&
-        model_visited_add(model_key_of_state(bytes, false), none_stale) < 0)
+    if (result == 0 && model_world.left.stale_reads && model_visited_add(none, none_stale) < 0)
         result = -1;
     return result < 0 ? -1 : !result;
 }

@@ -23,6 +23,7 @@ enum {
     HOLDING = 4,
     ONE_SENDER = 8,
     OVERWRITING = 16,
+    UNEVEN = 32, /* the second sender sends one message: a third of the states of two each */
 };
 
 static struct nr_slot_ring_shared *const shared = (void *)model_shared;
@@ -168,7 +169,7 @@ static bool send_chunk(unsigned me, uint64_t value)
 
 static void send_all(unsigned me)
 {
-    for (unsigned i = 0; i < MESSAGES; i++) {
+    for (unsigned i = 0; i < (model_variant() & UNEVEN && me ? 1 : MESSAGES); i++) {
         uint64_t value = 0x100 * (me + 1) + i;
         bool is_sent = model_variant() & IN_CHUNKS ? send_chunk(me, value) : send_inline(me, value);
         if (!is_sent)
@@ -369,7 +370,8 @@ static void check(void)
 #define BOUNDS .processes = 3, .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 7
 #define ONE_TO_TWO                                                                                 \
     BOUNDS, .run = {send_all, receive_all, receive_all}, .symmetric = 6, .variant = ONE_SENDER
-#define TWO_TO_ONE BOUNDS, .run = {send_all, send_all, receive_all}, .symmetric = 3, .variant = 0
+#define TWO_TO_ONE    BOUNDS, .run = {send_all, send_all, receive_all}, .symmetric = 3, .variant = 0
+#define UNEVEN_TO_ONE BOUNDS, .run = {send_all, send_all, receive_all}, .variant = UNEVEN
 #define TWO_TO_TWO                                                                                 \
     .is_deep = true, .processes = 4, .preemptions = 5, .stale_reads = 4, .crashes = 2,             \
     .may_crash = 15, .run = {send_all, send_all, receive_all, receive_all}, .variant = 0
@@ -379,13 +381,13 @@ static const struct model_scenario scenarios[] = {
     SCENARIO("one sender, two receivers", ONE_TO_TWO),
     SCENARIO("one sender, two receivers, one gives back", BOUNDS,
              .run = {send_all, receive_and_return, receive_all}, .variant = ONE_SENDER),
-    SCENARIO("two senders that overwrite, one receiver", TWO_TO_ONE | OVERWRITING),
+    SCENARIO("two senders that overwrite, one receiver", UNEVEN_TO_ONE | OVERWRITING),
     SCENARIO("two senders, two receivers", TWO_TO_TWO),
     SCENARIO("two senders that overwrite, two receivers", TWO_TO_TWO | OVERWRITING),
 };
 
 static const struct model_scenario scenarios_chunks[] = {
-    SCENARIO("two senders, one receiver", TWO_TO_ONE | IN_CHUNKS),
+    SCENARIO("two senders, one receiver", UNEVEN_TO_ONE | IN_CHUNKS),
     SCENARIO("one sender, two receivers", ONE_TO_TWO | IN_CHUNKS),
     SCENARIO("two senders, two receivers", TWO_TO_TWO | IN_CHUNKS),
 };
