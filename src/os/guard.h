@@ -38,6 +38,8 @@
 #if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35) && !NR_OS_HAS_TSAN
 #include <sys/rseq.h>
 
+enum { NR_OS_GUARD_TRIES = 8 };
+
 static inline bool nr_os_guard_works(void)
 {
     return __libc_single_threaded && __rseq_size > 0;
@@ -49,7 +51,8 @@ static inline bool nr_os_guard_works(void)
  * 1: to 2: is the sequence; it ends behind the syscall instruction, so that a signal that comes when
  * the call is over (or interrupted for good) does not abort it. 4: is where the kernel continues after
  * an abort; the signature in front of it is what glibc registered. The kernel leaves the argument
- * registers alone, so the abort only has to arm the sequence again.
+ * registers alone, so the abort only has to arm the sequence again. Under a debugger that steps it never comes to an
+ * end: after some aborts the caller is to look for itself, also by -EINTR.
  */
 NR_OS_GUARD long nr_os_guarded_call_while(const int *raised, const uint32_t *word, uint32_t value,
                                           long number, const long arguments[6])
@@ -58,6 +61,7 @@ NR_OS_GUARD long nr_os_guarded_call_while(const int *raised, const uint32_t *wor
     /* First all loads, then the registers: a sanitizer makes a call of each load. */
     long v0 = arguments[0], v1 = arguments[1], v2 = arguments[2], v3 = arguments[3];
     long v4 = arguments[4], v5 = arguments[5];
+    unsigned tries = NR_OS_GUARD_TRIES;
     register long result __asm__("rax");
     register long a0 __asm__("rdi") = v0;
     register long a1 __asm__("rsi") = v1;
@@ -90,13 +94,15 @@ NR_OS_GUARD long nr_os_guarded_call_while(const int *raised, const uint32_t *wor
         ".byte 0x0f, 0xb9, 0x3d\n\t"
         ".long %c[signature]\n"
         "4:\n\t"
-        "jmp 5b\n\t"
+        "decl %[tries]\n\t"
+        "jnz 5b\n\t"
+        "jmp 6f\n\t"
         ".popsection\n"
         "6:\n\t"
         "movq %[interrupted], %%rax\n"
         "7:\n\t"
         "movq $0, %[armed]\n\t"
-        : "=&a"(result), [armed] "=m"(area->rseq_cs)
+        : "=&a"(result), [armed] "=m"(area->rseq_cs), [tries] "+m"(tries)
         : [raised] "m"(*(volatile const int *)raised), [word] "m"(*(volatile const uint32_t *)word),
           [value] "rm"(value), [number] "rm"(number), "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(a4),
           "r"(a5), [signature] "i"(RSEQ_SIG), [interrupted] "i"(-EINTR)
