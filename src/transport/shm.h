@@ -159,8 +159,9 @@ int nr_shm_layout_agree(const struct nr_shm_header *header, const struct nr_requ
 
 /* One wait: zeroed at its start, then passed to each nr_shm_pause(). */
 struct nr_shm_pause {
-    bool (*look)(struct nr_shm *shm); /* while spinning: is it worth a try? NULL: each time */
-    struct nr_gate *gate;             /* of the last nr_shm_pause() */
+    /* While spinning: is it worth a try (or was it done at once)? NULL: each time. */
+    bool (*look)(struct nr_shm *shm, struct nr_shm_pause *pause);
+    struct nr_gate *gate; /* of the last nr_shm_pause() */
     int spins, busy_looks;
     bool has_ended; /* one to one: the other side has, and it was looked again for what it left */
     bool is_prepared, is_unsure; /* unsure: a waker may have overlooked us */

@@ -309,23 +309,43 @@ static int nr_shm_bytes_get_long(struct nr_shm *shm, struct naru_message *messag
     return 0;
 }
 
+/* A receive that waits: who spins takes a short message as soon as it sees it. */
+struct nr_shm_bytes_wait {
+    struct nr_shm_pause pause; /* first, so that this is found from it */
+    struct naru_message *message;
+    bool is_done, frees;
+};
+
+static bool nr_shm_bytes_look(struct nr_shm *shm, struct nr_shm_pause *pause)
+{
+    struct nr_shm_bytes_wait *wait = (struct nr_shm_bytes_wait *)pause;
+
+    wait->is_done = nr_shm_bytes_get_short(shm, wait->message, &wait->frees);
+    return wait->is_done;
+}
+
+static bool nr_shm_bytes_look_to_take(struct nr_shm *shm, struct nr_shm_pause *pause)
+{
+    (void)pause;
+    return nr_shm_bytes_may_recv(shm);
+}
+
 static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
                              struct nr_deadline *deadline)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
-    struct nr_shm_pause pause = {.look = nr_shm_bytes_may_recv};
+    struct nr_shm_bytes_wait wait = {.pause.look = nr_shm_bytes_look, .message = in->message};
     int result = nr_shm_bytes_begin_receive(shm);
-    bool frees = false;
 
-    while (result == 0 && !nr_shm_bytes_get_short(shm, in->message, &frees)) {
+    while (result == 0 && !wait.is_done && !nr_shm_bytes_look(shm, &wait.pause)) {
         result = nr_shm_bytes_get_long(shm, in->message);
         if (result == 0 || result == -EMSGSIZE)
             break;
-        result = nr_shm_bytes_empty(shm, &pause, result, deadline);
+        result = nr_shm_bytes_empty(shm, &wait.pause, result, deadline);
     }
     if (result == 0)
-        nr_shm_pause_end(shm, &pause);
-    if (frees)
+        nr_shm_pause_end(shm, &wait.pause);
+    if (wait.frees)
         nr_shm_wake(shm, nr_shm_gate_full(shm, false));
     return result;
 }
@@ -355,7 +375,7 @@ static int nr_shm_bytes_take(struct naru_endpoint *endpoint, struct naru_message
                              struct nr_deadline *deadline)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
-    struct nr_shm_pause pause = {.look = nr_shm_bytes_may_recv};
+    struct nr_shm_pause pause = {.look = nr_shm_bytes_look_to_take};
     struct nr_line_record *record = &shm->held_record;
     int result = nr_shm_bytes_begin_receive(shm);
 

@@ -210,10 +210,16 @@ static int nr_shm_slots_cancel(struct naru_endpoint *endpoint, struct naru_messa
 
 /* -- receiving ----------------------------------------------------------------------------- */
 
+static bool nr_shm_slots_look(struct nr_shm *shm, struct nr_shm_pause *pause)
+{
+    (void)pause;
+    return nr_slot_may_take(&shm->slots);
+}
+
 static int nr_shm_slots_next(struct nr_shm *shm, struct nr_slot_taken *ret,
                              struct nr_deadline *deadline)
 {
-    struct nr_shm_pause pause = {.look = nr_shm_slots_may_recv};
+    struct nr_shm_pause pause = {.look = nr_shm_slots_look};
 
     nr_party_operate(&shm->party);
     for (;;) {

@@ -138,7 +138,7 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
     while (pause->spins > 1) {
         pause->spins--;
         nr_shm_relax();
-        if (!pause->look || pause->spins % NR_SHM_SPIN_RETURN == 0 || pause->look(shm))
+        if (!pause->look || pause->spins % NR_SHM_SPIN_RETURN == 0 || pause->look(shm, pause))
             return 0;
     }
     if (!pause->is_prepared) {
