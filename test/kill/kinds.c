@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* kinds -- the channels that a victim dies on */
+#include "call.h"
 #include "cell.h"
 #include "pair.h"
 #include "queue.h"
@@ -28,6 +29,12 @@ enum {
     .size_bytes = sizeof(struct naru_options), .pattern = NARU_TOPIC, .start = NARU_FROM_OLDEST,   \
     .message_size_max_bytes = NR_KILL_ROOM_BYTES, .capacity_messages = 4,                          \
     .payload_bytes = 10 * NR_KILL_ROOM_BYTES, .participants_max = 8
+#define NR_KILL_CALL                                                                               \
+    .states = NR_KILL_ALL & ~(1u << NR_KILL_LOANS), .is_named = true, .begin = nr_kill_call_begin, \
+    .enter = nr_kill_call_enter, .settle = nr_kill_call_settle, .end = nr_kill_queue_end
+#define NR_KILL_CALL_OPTIONS                                                                       \
+    .size_bytes = sizeof(struct naru_options), .pattern = NARU_CALL,                               \
+    .message_size_max_bytes = NR_KILL_ROOM_BYTES, .capacity_messages = 4, .participants_max = 8
 #define NR_KILL_ONE_STATES (NR_KILL_ALL & ~(1u << NR_KILL_ORPHANS))
 
 const struct nr_kill_kind nr_kill_kinds[] = {
@@ -94,6 +101,14 @@ const struct nr_kill_kind nr_kill_kinds[] = {
      .enter = nr_kill_open,
      .settle = nr_kill_cell_settle,
      .end = nr_kill_queue_end},
+    {.name = "calls",
+     .options = {NR_KILL_CALL_OPTIONS},
+     .sizes = {NR_KILL_SMALL_BYTES, NR_KILL_LARGE_BYTES},
+     NR_KILL_CALL},
+    {.name = "calls, at most once",
+     .options = {NR_KILL_CALL_OPTIONS, .delivery = NARU_AT_MOST_ONCE},
+     .sizes = {NR_KILL_LARGE_BYTES, NR_KILL_SMALL_BYTES},
+     NR_KILL_CALL},
     {.name = "pair",
      .options = {.size_bytes = sizeof(struct naru_options),
                  .message_size_max_bytes = NR_KILL_ROOM_BYTES,

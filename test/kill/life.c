@@ -48,7 +48,7 @@ static void nr_kill_victim_got(struct nr_kill_victim *victim, int result)
     struct nr_kill_ledger *ledger = world->ledger;
     enum nr_kill_effect effect = world->operation->effect;
 
-    if (result < 0 || world->kind->options.pattern ||
+    if (result < 0 || !nr_kill_is_dealt(world) ||
         (effect != NR_KILL_RECEIVES && effect != NR_KILL_TAKES))
         return;
     unsigned count = world->operation->count == 1 ? 1 : (unsigned)result;

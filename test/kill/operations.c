@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* operations -- the public calls that a victim dies in */
-#include "world.h"
+#include "call.h"
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -63,6 +63,30 @@ static void nr_kill_with_patience(struct nr_kill_victim *victim)
         nr_kill_with_messages(victim);
     else
         nr_kill_with_room(victim);
+}
+
+/* Its own call: waits, ... */
+static void nr_kill_with_call(struct nr_kill_victim *victim)
+{
+    nr_kill_ok(victim->world, nr_kill_ask(victim->world, victim->endpoint, NR_KILL_VICTIM, 0,
+                                          &victim->call, victim->room[0]));
+}
+
+/* ... or is in the hand of a server that will die with it, ... */
+static void nr_kill_with_call_taken(struct nr_kill_victim *victim)
+{
+    nr_kill_with_call(victim);
+    victim->server = nr_kill_open(victim->world, NARU_RECEIVER);
+    nr_kill_ok(victim->world, naru_take(victim->server, &victim->messages[0], 0));
+}
+
+/* ... or is answered. */
+static void nr_kill_with_call_answered(struct nr_kill_victim *victim)
+{
+    nr_kill_with_call_taken(victim);
+    nr_kill_ok(victim->world,
+               nr_kill_answer(victim->world, victim->server, &victim->messages[0], NR_KILL_VICTIM));
+    naru_close(victim->server);
 }
 
 /* -- operations ------------------------------------------------------------------------------- */
@@ -148,7 +172,36 @@ static int nr_kill_run_stat(struct nr_kill_victim *victim)
     return naru_stat(victim->endpoint, &stat);
 }
 
-#define NR_KILL_MANY "inline|chunks|at most once|overwriting|topic|topic, overwriting|cell"
+static int nr_kill_run_begin(struct nr_kill_victim *victim)
+{
+    return nr_kill_ask(victim->world, victim->endpoint, NR_KILL_VICTIM, 0, &victim->call,
+                       victim->room[0]);
+}
+static int nr_kill_run_end(struct nr_kill_victim *victim)
+{
+    return naru_call_end(victim->endpoint, &victim->call, 0);
+}
+static int nr_kill_run_cancel_call(struct nr_kill_victim *victim)
+{
+    return naru_call_cancel(victim->endpoint, &victim->call);
+}
+static int nr_kill_run_reply(struct nr_kill_victim *victim)
+{
+    return nr_kill_answer(victim->world, victim->endpoint, &victim->messages[0], NR_KILL_VICTIM);
+}
+static int nr_kill_run_reply_error(struct nr_kill_victim *victim)
+{
+    struct naru_message *request = &victim->messages[0];
+    size_t size_bytes = request->size_bytes;
+    unsigned index = nr_kill_read(victim->world, request);
+
+    nr_payload_fill(victim->room[0], size_bytes, NR_KILL_VICTIM, index);
+    return naru_reply_error(victim->endpoint, request, NR_KILL_ERROR, victim->room[0], size_bytes);
+}
+
+#define NR_KILL_CALLING "calls|calls, at most once"
+#define NR_KILL_MANY                                                                               \
+    "inline|chunks|at most once|overwriting|topic|topic, overwriting|cell|" NR_KILL_CALLING
 
 const struct nr_kill_operation nr_kill_operations[] = {
     {.name = "send",
@@ -214,6 +267,7 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .count = 1,
      .role = NARU_RECEIVER,
      .states = NR_KILL_USUAL,
+     .is_for_calls = true,
      .run = nr_kill_run_take},
     {.name = "ack",
      .effect = NR_KILL_ACKS,
@@ -226,22 +280,26 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .role = NARU_RECEIVER,
      .states = NR_KILL_FILLED,
      .prepare = nr_kill_with_hand,
+     .is_for_calls = true,
      .run = nr_kill_run_requeue},
     {.name = "attach, sender",
      .role = NARU_SENDER,
      .states = NR_KILL_ALL,
      .is_alone = true,
+     .is_for_calls = true,
      .run = nr_kill_run_open},
     {.name = "attach, receiver",
      .role = NARU_RECEIVER,
      .states = NR_KILL_ALL,
      .is_alone = true,
+     .is_for_calls = true,
      .run = nr_kill_run_open},
     {.name = "create",
      .role = NARU_SENDER,
      .states = NR_KILL_STATE(EMPTY),
      .is_alone = true,
      .makes = true,
+     .is_for_calls = true,
      .run = nr_kill_run_open},
     {.name = "close, with a loan",
      .role = NARU_SENDER,
@@ -252,12 +310,14 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .role = NARU_RECEIVER,
      .states = NR_KILL_FILLED,
      .prepare = nr_kill_with_hand,
+     .is_for_calls = true,
      .run = nr_kill_run_close},
     {.name = "unlink",
      .role = NARU_BOTH,
      .states = NR_KILL_STATE(HALF),
      .is_alone = true,
      .removes = true,
+     .is_for_calls = true,
      .run = nr_kill_run_unlink},
     {.name = "stat",
      .role = NARU_RECEIVER,
@@ -282,5 +342,92 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .kinds = "pair",
      .is_alone = true,
      .run = nr_kill_run_assign},
+    {.name = "call begin",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL,
+     .kinds = NR_KILL_CALLING,
+     .run = nr_kill_run_begin},
+    {.name = "call end, too early",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_call,
+     .run = nr_kill_run_end},
+    {.name = "call end, answered",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_STATE(EMPTY),
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_call_answered,
+     .run = nr_kill_run_end},
+    {.name = "call cancel",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_call,
+     .run = nr_kill_run_cancel_call},
+    {.name = "call cancel, taken",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_STATE(EMPTY),
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_call_taken,
+     .run = nr_kill_run_cancel_call},
+    {.name = "call cancel, answered",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_STATE(EMPTY),
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_call_answered,
+     .run = nr_kill_run_cancel_call},
+    {.name = "close, with a call",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_call,
+     .run = nr_kill_run_close},
+    {.name = "close, with a call taken",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_STATE(EMPTY),
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_call_taken,
+     .run = nr_kill_run_close},
+    {.name = "close, with a call answered",
+     .effect = NR_KILL_ASKS,
+     .count = 1,
+     .role = NARU_SENDER,
+     .states = NR_KILL_STATE(EMPTY),
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_call_answered,
+     .run = nr_kill_run_close},
+    {.name = "reply",
+     .effect = NR_KILL_ANSWERS,
+     .count = 1,
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_FILLED,
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_hand,
+     .run = nr_kill_run_reply},
+    {.name = "reply with an error",
+     .effect = NR_KILL_ANSWERS,
+     .count = 1,
+     .role = NARU_RECEIVER,
+     .states = NR_KILL_FILLED,
+     .kinds = NR_KILL_CALLING,
+     .prepare = nr_kill_with_hand,
+     .run = nr_kill_run_reply_error},
 };
 const unsigned nr_kill_operations_count = sizeof nr_kill_operations / sizeof nr_kill_operations[0];

@@ -257,7 +257,7 @@ static unsigned nr_kill_loans(struct nr_kill_world *world)
     return count;
 }
 
-static unsigned nr_kill_entries(struct nr_kill_world *world)
+unsigned nr_kill_queue_entries(struct nr_kill_world *world)
 {
     struct naru_endpoint *newcomers[NR_KILL_NEWCOMERS_MOST];
     unsigned count = 0;
@@ -284,7 +284,7 @@ static struct nr_kill_room nr_kill_room_now(struct nr_kill_world *world, bool wi
     return (struct nr_kill_room){
         .messages = nr_kill_fill(world),
         .loans = is_many ? nr_kill_loans(world) : 0,
-        .entries = is_many && with_entries ? nr_kill_entries(world) : 0,
+        .entries = is_many && with_entries ? nr_kill_queue_entries(world) : 0,
     };
 }
 

@@ -36,6 +36,8 @@ bool nr_kill_is_world(const struct nr_kill_kind *kind, enum nr_kill_state state,
         return false;
     if (operation->kinds)
         return nr_kill_has_word(operation->kinds, kind->name);
+    if (kind->options.pattern == NARU_CALL && !operation->is_for_calls)
+        return false;
     return kind->is_named || !operation->is_alone;
 }
 
@@ -111,7 +113,7 @@ unsigned nr_kill_read(struct nr_kill_world *world, const struct naru_message *me
 void nr_kill_in_hand(struct nr_kill_world *world, const struct naru_message *message,
                      enum nr_kill_place place)
 {
-    if (world->kind->options.pattern == 0)
+    if (nr_kill_is_dealt(world))
         world->ledger->place[nr_kill_read(world, message)] = (unsigned char)place;
 }
 

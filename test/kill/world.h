@@ -16,6 +16,7 @@
  */
 #include "kit.h"
 #include "step.h"
+#include <naru/call.h>
 
 enum nr_kill_state {
     NR_KILL_EMPTY,
@@ -31,7 +32,12 @@ enum nr_kill_state {
 };
 #define NR_KILL_ALL ((1u << NR_KILL_STATES) - 1)
 
-enum { NR_KILL_MESSAGES_MOST = 32, NR_KILL_BATCH = 3, NR_KILL_ROOM_BYTES = 512 };
+enum {
+    NR_KILL_MESSAGES_MOST = 32,
+    NR_KILL_BATCH = 3,
+    NR_KILL_ROOM_BYTES = 512,
+    NR_KILL_ERROR = 42
+};
 
 /* Who made a message. */
 enum nr_kill_maker { NR_KILL_CAST = 1, NR_KILL_VICTIM, NR_KILL_AFTER };
@@ -91,6 +97,8 @@ struct nr_kill_victim {
     struct naru_endpoint *endpoint;
     struct naru_message messages[NR_KILL_BATCH];
     char (*room)[NR_KILL_ROOM_BYTES]; /* the ledger's */
+    struct naru_endpoint *server;     /* a client's own, with its request in hand */
+    struct naru_call call;
 };
 
 /* What an operation may do to the messages of the channel. */
@@ -101,6 +109,8 @@ enum nr_kill_effect {
     NR_KILL_TAKES,    /* one is in the victim's hand, afterwards */
     NR_KILL_ACKS,     /* the one in its hand goes */
     NR_KILL_GIVES_BACK,
+    NR_KILL_ANSWERS, /* the request in its hand */
+    NR_KILL_ASKS, /* its own call, of which a survivor may see something until it is known to be dead */
 };
 
 struct nr_kill_operation {
@@ -109,7 +119,8 @@ struct nr_kill_operation {
     unsigned count;
     enum naru_role role;
     unsigned states;
-    const char *kinds; /* the names of those it is for, as "a|b"; NULL: all where it makes sense */
+    const char *kinds; /* the names of those it is for, as "a|b"; NULL: all that carry messages */
+    bool is_for_calls; /* and for those with calls, too */
     bool is_alone;     /* prepare() opens nothing: the operation does, or needs no endpoint */
     bool makes;        /* there is no channel yet */
     bool removes;      /* its name goes */
@@ -171,6 +182,12 @@ struct naru_endpoint *nr_kill_open(struct nr_kill_world *world, enum naru_role r
 static inline bool nr_kill_is_topic(const struct nr_kill_world *world)
 {
     return world->kind->options.pattern == NARU_TOPIC;
+}
+
+/* Each goes to one receiver. */
+static inline bool nr_kill_is_dealt(const struct nr_kill_world *world)
+{
+    return world->kind->options.pattern == 0 || world->kind->options.pattern == NARU_CALL;
 }
 
 /* The message is in a hand that will be dead. */
