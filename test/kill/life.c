@@ -62,6 +62,7 @@ void nr_kill_victim_run(struct nr_kill_world *world, const struct nr_kill_run *r
     const struct nr_kill_operation *operation = world->operation;
     struct nr_kill_victim victim = {.world = world, .room = world->ledger->room};
 
+    nr_step_expect();
     if (!operation->is_alone)
         victim.endpoint = world->kind->enter(world, operation->role);
     if (operation->prepare)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <ucontext.h>
@@ -252,10 +253,16 @@ const char *nr_step_refusal(void)
     return NULL;
 }
 
+void nr_step_expect(void)
+{
+    __libc_single_threaded = 0; /* guards are for one thread */
+}
+
 static void nr_step_choose(enum nr_step_mode mode)
 {
     struct sigaction action = {.sa_sigaction = nr_step_trapped, .sa_flags = SA_SIGINFO};
 
+    nr_step_expect();
     nr_step.mode = mode;
     nr_step.pid = getpid();
     nr_step.path = NULL;

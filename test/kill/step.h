@@ -49,6 +49,10 @@ struct nr_step_death {
 /* NULL, or why there is no stepping here. */
 const char *nr_step_refusal(void);
 
+/* This process will be stepped: from now on the library makes no guarded calls (os/guard.h), which a trap after each
+   instruction would abort again and again. Before its first wait, if it waits before it is stepped. */
+void nr_step_expect(void);
+
 void nr_step_record(struct nr_step_path *path);
 void nr_step_die(const struct nr_step_path *path, uint32_t point, struct nr_step_death *death);
 void nr_step_count(uint32_t instructions, struct nr_step_death *death);
