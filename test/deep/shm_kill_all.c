@@ -5,7 +5,9 @@
  *   kills      real ones, with SIGKILL, and pairs of them: the victim, and then whoever repairs what it left
  *   snapshots  on all images that a victim goes through, and on those of its repairer
  *
- * Worlds come in an order that NARU_SEED gives. A run that gets less far than a slow machine would, fails.
+ * Worlds come in an order that NARU_SEED gives. It takes SHARES times NARU_BUDGET_S (scripts/test-deep knows). A run that
+ * gets less far than a slow machine would, fails: two workers must come to 100,000 kills and a million
+ * snapshots in their part of ten minutes.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,9 +21,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORKERS_MOST = 8, BUDGET_S = 20 };
+enum { WORKERS_MOST = 8, BUDGET_S = 20, SHARES = 4 };
 /* Of each worker, each second of its time. */
-enum { KILLS_LEAST = 60, POINTS_LEAST = 1000, PAIRS_LEAST = 1000 };
+enum { KILLS_LEAST = 226, POINTS_LEAST = 1000, PAIRS_LEAST = 1000, SNAPSHOTS_LEAST = 11300 };
+/* Of the time: kills need most of it. */
+static const double kills_share = 5.0 / 6, snapshots_share = 1.0 / 6;
 
 static struct count {
     uint64_t kills, pair_kills, missed, worlds, points, images, pairs, pair_images;
@@ -79,10 +83,10 @@ static void work_on(void *argument)
     nr_kill_cinema_deinit(&cinema);
 }
 
-/* All workers at once, for half of the budget; the sum of what they did. */
-static struct count work_together(void (*world)(struct nr_kill_cinema *,
-                                                const struct nr_kill_kind *, enum nr_kill_state,
-                                                const struct nr_kill_operation *))
+/* All workers at once, for their share of the budget; the sum of what they did. */
+static struct count
+work_together(double share, void (*world)(struct nr_kill_cinema *, const struct nr_kill_kind *,
+                                          enum nr_kill_state, const struct nr_kill_operation *))
 {
     struct count sum = {0};
     pid_t pids[WORKERS_MOST];
@@ -93,7 +97,7 @@ static struct count work_together(void (*world)(struct nr_kill_cinema *,
             struct work work = {
                 .world = world,
                 .worker = i,
-                .until_ns = nr_kit_now_ns() + (int64_t)(budget_s / 2 * NARU_SECOND),
+                .until_ns = nr_kit_now_ns() + (int64_t)(budget_s * share * NARU_SECOND),
             };
             work_on(&work);
             exit(0);
@@ -129,8 +133,8 @@ static void kill_in_world(struct nr_kill_cinema *cinema, const struct nr_kill_ki
 static void test_kills(void **state)
 {
     skip_where_there_are_no_steps();
-    struct count sum = work_together(kill_in_world);
-    double share = budget_s / 2 * workers_count;
+    struct count sum = work_together(kills_share, kill_in_world);
+    double share = budget_s * kills_share * workers_count;
 
     (void)state;
     print_message("# %lu kills in %lu worlds; %lu of them in pairs with their repairer; %lu took "
@@ -152,8 +156,8 @@ static void film_world(struct nr_kill_cinema *cinema, const struct nr_kill_kind 
 static void test_snapshots(void **state)
 {
     skip_where_there_are_no_steps();
-    struct count sum = work_together(film_world);
-    double share = budget_s / 2 * workers_count;
+    struct count sum = work_together(snapshots_share, film_world);
+    double share = budget_s * snapshots_share * workers_count;
 
     (void)state;
     print_message("# %lu points of victims, on %lu images, and %lu points of their repairers, on "
@@ -161,6 +165,7 @@ static void test_snapshots(void **state)
                   sum.points, sum.images, sum.pairs, sum.pair_images, sum.worlds);
     assert_true((double)sum.points >= POINTS_LEAST * share);
     assert_true((double)sum.pairs >= PAIRS_LEAST * share);
+    assert_true((double)(sum.points + sum.pairs) >= SNAPSHOTS_LEAST * share);
 }
 
 static int group_setup(void **state)
@@ -170,7 +175,7 @@ static int group_setup(void **state)
 
     (void)state;
     seed = seed_text ? strtoull(seed_text, NULL, 10) : (uint64_t)time(NULL);
-    budget_s = budget_text ? atof(budget_text) : BUDGET_S;
+    budget_s = budget_text ? SHARES * atof(budget_text) : BUDGET_S;
     workers_count = processors < 1              ? 1
                     : processors > WORKERS_MOST ? WORKERS_MOST
                                                 : (unsigned)processors;
