@@ -28,14 +28,15 @@ int nr_participants_claim(struct nr_participants *table, int32_t pid, uint64_t *
 {
     for (unsigned i = 0; i < table->count; i++) {
         struct nr_participant *entry = &table->entries[i];
-        /* Relaxed: it is the claim that acquires what the last owner's end has released. */
+        /* Relaxed, also where the claim fails: it is the claim that acquires what the last owner's end has
+           released. */
         uint64_t word = atomic_load_explicit(&entry->state, memory_order_relaxed);
         for (int tries = 0;
              nr_participant_state(word) == NR_PARTICIPANT_FREE && tries < NR_PARTICIPANT_TRIES;
              tries++) {
             uint64_t claimed = nr_participants_next(word, pid);
             if (atomic_compare_exchange_strong_explicit(
-                    &entry->state, &word, claimed, memory_order_seq_cst, memory_order_acquire)) {
+                    &entry->state, &word, claimed, memory_order_seq_cst, memory_order_relaxed)) {
                 *ret_word = claimed;
                 return (int)i;
             }
@@ -77,8 +78,10 @@ bool nr_participants_mark_dead(struct nr_participants *table, unsigned index, ui
 {
     uint64_t dead = NR_WORD_STATE(word, NR_PARTICIPANT_DEAD);
 
+    /* Release: the caller has read `word` with acquire. Not part of [S1], [S2]: who still reads the state
+       before has nothing to repair yet. */
     return atomic_compare_exchange_strong_explicit(&table->entries[index].state, &word, dead,
-                                                   memory_order_seq_cst, memory_order_relaxed);
+                                                   memory_order_release, memory_order_relaxed);
 }
 
 bool nr_participants_repair_begin(struct nr_participants *table, unsigned me, unsigned index)
@@ -94,7 +97,8 @@ bool nr_participants_repair_begin(struct nr_participants *table, unsigned me, un
 void nr_participants_repair_end(struct nr_participants *table, unsigned me, unsigned index)
 {
     struct nr_participant *entry = &table->entries[index];
-    uint64_t word = atomic_load_explicit(&entry->state, memory_order_acquire);
+    /* Relaxed: it was DEAD in repair_begin(), and the exchange says whether it still is. */
+    uint64_t word = atomic_load_explicit(&entry->state, memory_order_relaxed);
 
     if (nr_participant_state(word) == NR_PARTICIPANT_DEAD)
         atomic_compare_exchange_strong_explicit(&entry->state, &word,
