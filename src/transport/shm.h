@@ -181,7 +181,7 @@ struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait);
 void nr_shm_wake_cold(struct nr_shm *shm, struct nr_gate *gate);
 static inline void nr_shm_wake(struct nr_shm *shm, struct nr_gate *gate)
 {
-    if (__builtin_expect(!shm->has_barrier || !nr_gate_is_hot(gate), 0))
+    if (__builtin_expect(!nr_flag_get(&shm->has_barrier) || !nr_gate_is_hot(gate), 0))
         nr_shm_wake_cold(shm, gate);
 }
 void nr_shm_wake_all(struct nr_shm *shm);

@@ -38,10 +38,9 @@ struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait)
 
 void nr_shm_wake_cold(struct nr_shm *shm, struct nr_gate *gate)
 {
-    if (!shm->has_barrier && !shm->lacks_barrier && nr_gate_is_hot(gate)) {
-        shm->has_barrier = nr_os_barrier_register();
-        shm->lacks_barrier = !shm->has_barrier;
-    }
+    if (!nr_flag_get(&shm->has_barrier) && !nr_flag_get(&shm->lacks_barrier) &&
+        nr_gate_is_hot(gate)) /* several threads may come here at once, to the same result */
+        nr_flag_set(nr_os_barrier_register() ? &shm->has_barrier : &shm->lacks_barrier, true);
     if (nr_gate_must_wake(gate))
         nr_os_futex_wake(nr_gate_address(gate), INT_MAX);
 }
