@@ -178,11 +178,14 @@ static int nr_channel_watch(struct naru_endpoint *endpoint, pid_t pid, uint64_t 
     }
     if (pidfd < 0 && !by_pid)
         return nr_fail(pidfd, "can't watch process %d: %s", (int)pid, nr_error_name(pidfd));
+    uint64_t start_time = by_pid ? nr_os_process_start_time(pid) : 0;
+    nr_lock_take(&endpoint->lock); /* a watcher may be asking for the one before */
     nr_os_close(&endpoint->peer_pidfd);
     endpoint->peer_pidfd = by_pid ? -1 : pidfd;
     endpoint->peer_pid = pid;
-    endpoint->peer_start_time = by_pid ? nr_os_process_start_time(pid) : 0;
+    endpoint->peer_start_time = start_time;
     endpoint->peer_by_pid = by_pid;
+    nr_lock_give(&endpoint->lock);
     return nr_ready_watch_peer(endpoint);
 }
 

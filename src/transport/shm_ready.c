@@ -36,12 +36,19 @@ static uint32_t nr_shm_ready_word(const struct nr_shm_ready *ready)
 
 /* -- the watcher ------------------------------------------------------------------------------ */
 
+/* Asked by the watcher's thread, while another one may say who the peer is: naru_pair_assign(). */
+static bool nr_shm_ready_peer_is_gone(struct nr_shm *shm)
+{
+    nr_lock_scope(&shm->endpoint.lock);
+    return nr_shm_peer_is_gone(shm, false);
+}
+
 static bool nr_shm_ready_watch_is_over(struct nr_shm_ready *ready)
 {
     struct nr_shm *shm = ready->shm;
 
     if (__atomic_load_n(&ready->watcher_stops, __ATOMIC_ACQUIRE) ||
-        (nr_shm_is_pair(shm) && nr_shm_peer_is_gone(shm, false)))
+        (nr_shm_is_pair(shm) && nr_shm_ready_peer_is_gone(shm)))
         return true;
     return nr_shm_ready_sends(ready)
                ? nr_shm_ready_word(ready) != __atomic_load_n(&ready->word, __ATOMIC_RELAXED)
