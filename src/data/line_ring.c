@@ -621,18 +621,22 @@ bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
 
 int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees)
 {
-    struct nr_line *line = nr_line_at(ring, ring->line);
-    uint64_t stamp = atomic_load_explicit(&line->stamp, memory_order_acquire); /* [A1] */
-    unsigned kind = nr_line_kind(ring, ring->line, stamp);
-    uint64_t here = nr_line_position(ring->line, ring->index), size_bytes;
+    uint64_t stamp, before = ring->line, size_bytes;
+    unsigned kind = nr_line_find(ring, &ring->line, &ring->index, &stamp);
 
+    if (kind == NR_LINE_NONE)
+        return -EAGAIN;
+    if (ring->line != before)
+        ring->units = 0;
+    struct nr_line *line = nr_line_at(ring, ring->line);
+    uint64_t here = nr_line_position(ring->line, ring->index);
     if (here < ring->redelivered_until)
-        return -1;
+        return -EMSGSIZE;
     if (kind == NR_LINE_SMALL) {
-        size_bytes = (uint64_t)nr_line_code(stamp, ring->index) - 1; /* not there: the largest */
+        size_bytes = (uint64_t)nr_line_code(stamp, ring->index) - 1;
         unsigned units = ring->units + nr_line_units((uint32_t)size_bytes);
         if (size_bytes > capacity_bytes || units > NR_LINE_SMALL_MOST)
-            return -1;
+            return -EMSGSIZE;
         atomic_store_explicit(&ring->shared->taking, here + 1, memory_order_relaxed);
         nr_line_move(to, line->room + 8 * ring->units, size_bytes);
         if (!nr_line_code(stamp, ring->index + 1))
@@ -647,7 +651,7 @@ int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool
     size_bytes = stamp >> NR_LINE_SIZE_SHIFT;
     if (kind != NR_LINE_ONE || ring->index || size_bytes > capacity_bytes ||
         size_bytes > NR_LINE_INLINE_BYTES)
-        return -1; /* with a type: larger than all */
+        return -EMSGSIZE; /* with a type: larger than all */
     bool is_long = size_bytes > NR_LINE_ROOM_BYTES;
     uint64_t next = nr_line_position(ring->line + 1 + is_long, 0);
     atomic_store_explicit(&ring->shared->taking, next, memory_order_relaxed);

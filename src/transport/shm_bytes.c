@@ -275,8 +275,9 @@ static void nr_shm_bytes_done(struct nr_shm *shm, const struct nr_line_record *r
         nr_shm_wake(shm, nr_shm_gate_full(shm, false));
 }
 
-static inline bool nr_shm_bytes_get_short(struct nr_shm *shm, struct naru_message *message,
-                                          bool *ret_frees)
+/* As nr_line_get(). */
+static inline int nr_shm_bytes_get_short(struct nr_shm *shm, struct naru_message *message,
+                                         bool *ret_frees)
 {
     size_t most_bytes = shm->endpoint.options.message_size_max_bytes;
     int size_bytes = nr_line_get(
@@ -284,11 +285,11 @@ static inline bool nr_shm_bytes_get_short(struct nr_shm *shm, struct naru_messag
         message->capacity_bytes < most_bytes ? message->capacity_bytes : most_bytes, ret_frees);
 
     if (size_bytes < 0)
-        return false;
+        return size_bytes;
     message->size_bytes = (size_t)size_bytes;
     message->deliveries = 1;
     message->known = NARU_KNOWS_TYPE | NARU_KNOWS_DELIVERIES;
-    return true;
+    return 0;
 }
 
 static int nr_shm_bytes_get_long(struct nr_shm *shm, struct naru_message *message)
@@ -320,8 +321,10 @@ static bool nr_shm_bytes_look(struct nr_shm *shm, struct nr_shm_pause *pause)
 {
     struct nr_shm_bytes_wait *wait = (struct nr_shm_bytes_wait *)pause;
 
-    wait->is_done = nr_shm_bytes_get_short(shm, wait->message, &wait->frees);
-    return wait->is_done;
+    int result = nr_shm_bytes_get_short(shm, wait->message, &wait->frees);
+
+    wait->is_done = result == 0;
+    return result != -EAGAIN;
 }
 
 static bool nr_shm_bytes_look_to_take(struct nr_shm *shm, struct nr_shm_pause *pause)
@@ -337,8 +340,11 @@ static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
     struct nr_shm_bytes_wait wait = {.pause.look = nr_shm_bytes_look, .message = in->message};
     int result = nr_shm_bytes_begin_receive(shm);
 
-    while (result == 0 && !wait.is_done && !nr_shm_bytes_look(shm, &wait.pause)) {
-        result = nr_shm_bytes_get_long(shm, in->message);
+    while (result == 0 && !wait.is_done) {
+        bool is_there = nr_shm_bytes_look(shm, &wait.pause);
+        if (wait.is_done)
+            break;
+        result = is_there ? nr_shm_bytes_get_long(shm, in->message) : -EAGAIN;
         if (result == 0 || result == -EMSGSIZE)
             break;
         result = nr_shm_bytes_empty(shm, &wait.pause, result, deadline);
@@ -362,7 +368,7 @@ static size_t nr_shm_bytes_recv_more(struct naru_endpoint *endpoint, struct naru
             .data = messages[received].data,
             .capacity_bytes = messages[received].capacity_bytes,
         };
-        if (!nr_shm_bytes_get_short(shm, &messages[received], &one_frees))
+        if (nr_shm_bytes_get_short(shm, &messages[received], &one_frees) < 0)
             break;
     }
     if (frees)
