@@ -203,6 +203,7 @@ NARU_API int naru_recv(struct naru_endpoint *endpoint, void *data, size_t capaci
  * Receives up to `count` messages into the caller's memory (fields data, capacity_bytes) with all
  * that is known about each. Waits only for the first. Returns how many came, at least 1. A message
  * that does not fit ends the batch and stays; if it is the first: -EMSGSIZE and size_bytes set.
+ * Of an entry behind those that came, only data and capacity_bytes are as they were.
  */
 NARU_API int naru_recv_many(struct naru_endpoint *endpoint, struct naru_message *messages,
                             size_t count, int64_t timeout_ns);
