@@ -29,12 +29,19 @@ uint64_t nr_os_thread_token(void);
  * Of the calling helper thread. The first call, with false, is the first thing that it does. No function
  * that is on the stack between the two calls has a variable whose address is taken: the address sanitizer
  * would hold on to its surroundings when the thread is gone.
+ *
+ * The type changes as well as the state: pthread_cancel() looks at both and then sends a signal, which may
+ * arrive when the thread has left the call already and holds a lock; glibc's handler (2.36) ends a thread
+ * of the asynchronous type even so.
  */
 __attribute__((always_inline)) static inline void nr_os_thread_cancellable(bool on)
 {
-    pthread_setcancelstate(on ? PTHREAD_CANCEL_ENABLE : PTHREAD_CANCEL_DISABLE, NULL);
-    if (!on && !NR_OS_HAS_TSAN)
-        pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    if (on)
+        pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+    if (!NR_OS_HAS_TSAN)
+        pthread_setcanceltype(on ? PTHREAD_CANCEL_ASYNCHRONOUS : PTHREAD_CANCEL_DEFERRED, NULL);
+    if (!on)
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 }
 
 struct nr_condition {
