@@ -9,6 +9,7 @@
  */
 #include "core/core.h"
 #include "transport/table.h"
+#include <assert.h>
 #include <stdlib.h>
 
 int nr_core_refuse(const struct naru_endpoint *endpoint, unsigned role)
@@ -222,6 +223,16 @@ static int nr_channel_adopt(struct naru_endpoint *end)
     if (result == 0) /* else all of it can be tried again */
         end->owner = owner;
     return result;
+}
+
+unsigned nr_channel_descriptors(struct naru_endpoint *end, int *ret[NR_ENDPOINT_FDS_MAX])
+{
+    unsigned count =
+        end->transport->descriptors_held ? end->transport->descriptors_held(end, ret) : 0;
+
+    assert(count < NR_ENDPOINT_FDS_MAX);
+    ret[count] = &end->peer_pidfd;
+    return count + 1;
 }
 
 int naru_pair_assign(struct naru_endpoint *end, pid_t pid)

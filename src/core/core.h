@@ -29,6 +29,9 @@ static inline int nr_core_leave(const struct naru_endpoint *endpoint, int result
     return __builtin_expect(result < 0, 0) ? nr_core_failed(endpoint, result) : result;
 }
 
+/* Where the descriptors stand that an end of a pair in this process works with. */
+unsigned nr_channel_descriptors(struct naru_endpoint *end, int *ret[NR_ENDPOINT_FDS_MAX]);
+
 /* Kept messages (ready.c): first in, first out; `at_front` for one that was put back. */
 int nr_kept_push(struct naru_endpoint *endpoint, const struct naru_message *message, bool at_front);
 struct nr_kept *nr_kept_pop(struct naru_endpoint *endpoint, size_t capacity_bytes,

@@ -61,6 +61,11 @@ int nr_os_duplicate(int fd)
     return made < 0 ? -errno : made;
 }
 
+bool nr_os_fd_is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
 bool nr_os_same_file(int fd, int other_fd)
 {
     struct stat one, other;

@@ -28,6 +28,7 @@ int nr_os_stat(const char *path, struct stat *ret); /* does not follow a last sy
 int nr_os_unlink(const char *path);
 int nr_os_nonblocking(int fd, int on);
 int nr_os_duplicate(int fd); /* close-on-exec */
+bool nr_os_fd_is_open(int fd);
 bool nr_os_same_file(int fd, int other_fd);
 
 /* One ppoll; 0 on time-out, -EINTR on a signal. */

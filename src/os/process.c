@@ -174,6 +174,13 @@ bool nr_os_process_is_exiting(pid_t pid)
     return nr_os_process_look(pid, &look) && look.flags & NR_PF_EXITING;
 }
 
+unsigned nr_os_process_threads(void)
+{
+    struct nr_os_process_look look;
+
+    return nr_os_process_look(getpid(), &look) ? look.threads_count : 0;
+}
+
 bool nr_os_process_is_stopped(pid_t pid)
 {
     struct nr_os_process_look look;

@@ -47,6 +47,9 @@ bool nr_os_pidfd_is_dead(int pidfd);
 /* True when it is on its way out: the kernel closes its descriptors a little before its pidfd tells. */
 bool nr_os_process_is_exiting(pid_t pid);
 
+/* The threads of the calling process; 0 when unknown. */
+unsigned nr_os_process_threads(void);
+
 /* True when a signal (SIGSTOP, ...) or a debugger has stopped it. */
 bool nr_os_process_is_stopped(pid_t pid);
 

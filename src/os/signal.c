@@ -17,6 +17,22 @@ static_assert(sizeof(union sigval) == sizeof(uint64_t), "a signal's value holds 
 
 enum { NR_SIGNAL_STATUS_BYTES = 4096, NR_SIGNAL_SET_BYTES = 8 };
 
+static_assert(NR_OS_SIGKILL == SIGKILL && NR_OS_SIGTERM == SIGTERM, "as everywhere");
+
+const char *nr_os_signal_name(int signal_number)
+{
+    static _Thread_local char name[24];
+    const char *short_name = sigabbrev_np(signal_number);
+
+    if (short_name)
+        snprintf(name, sizeof name, "SIG%s", short_name);
+    else if (signal_number >= SIGRTMIN && signal_number <= SIGRTMAX)
+        snprintf(name, sizeof name, "SIGRTMIN+%d", signal_number - SIGRTMIN);
+    else
+        snprintf(name, sizeof name, "signal %d", signal_number);
+    return name;
+}
+
 int nr_os_signal_first(void)
 {
     return SIGRTMIN;

@@ -15,6 +15,9 @@
 
 enum { NR_SYS_READ = SYS_read };
 
+#define NR_OS_SIGKILL 9
+#define NR_OS_SIGTERM 15
+const char *nr_os_signal_name(int signal_number); /* "SIGTERM"; a thread's own memory */
 int nr_os_signal_first(void); /* SIGRTMIN, SIGRTMAX: what libc leaves to programs */
 int nr_os_signal_last(void);
 

@@ -26,6 +26,7 @@
 #include <string.h>
 
 enum { NR_MESSAGE_LIMIT_BYTES = 1 << 30 }; /* 1 GiB: the largest message of any stream */
+enum { NR_ENDPOINT_FDS_MAX = 8 };          /* of one end of a pair */
 
 /* What an open asks for; `options` is complete: every field has its value or is 0 for "default". */
 struct nr_request {
@@ -78,6 +79,10 @@ struct nr_transport {
 
     /* Pair only: `endpoint` was inherited by fork and belongs to this process from now on. May be NULL. */
     int (*adopt)(struct naru_endpoint *endpoint);
+
+    /* Pair only: where the descriptors stand that an adopted end works with, so that a child that closes all others
+       keeps them (or gives them other numbers); returns how many. NULL: none. */
+    unsigned (*descriptors_held)(struct naru_endpoint *endpoint, int *ret[NR_ENDPOINT_FDS_MAX]);
 
     /* Tells the other side that this one ends. Only in the owning process, before release. May be NULL. */
     void (*leave)(struct naru_endpoint *endpoint);

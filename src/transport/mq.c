@@ -441,6 +441,7 @@ const struct nr_transport nr_mq_transport = {
     .scheme = "mq",
     .open = nr_mq_open,
     .pair = nr_mq_pair,
+    .descriptors_held = nr_mq_descriptors_held,
     .leave = nr_mq_leave,
     .release = nr_mq_release,
     .unlink = nr_mq_unlink,

@@ -53,4 +53,5 @@ int nr_mq_settle(const struct nr_request *request, int fd, struct nr_mq *mq);
 
 void nr_mq_release(struct naru_endpoint *endpoint);
 
+unsigned nr_mq_descriptors_held(struct naru_endpoint *endpoint, int *ret[NR_ENDPOINT_FDS_MAX]);
 int nr_mq_pair(struct naru_endpoint *ret[2], const struct nr_request *request);

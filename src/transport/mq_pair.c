@@ -90,6 +90,19 @@ static int nr_mq_pair_build(struct nr_mq *ends[2], const struct nr_request *requ
     return result;
 }
 
+unsigned nr_mq_descriptors_held(struct naru_endpoint *endpoint, int *ret[NR_ENDPOINT_FDS_MAX])
+{
+    struct nr_mq *mq = nr_mq_of(endpoint);
+
+    ret[0] = &mq->receive_fd;
+    ret[1] = &mq->send_fd;
+    for (int i = 0; i < 2; i++) {
+        ret[2 + i] = &mq->ended_fd[i];
+        ret[4 + i] = &mq->wait_fd[i];
+    }
+    return 6;
+}
+
 int nr_mq_pair(struct naru_endpoint *ret[2], const struct nr_request *request)
 {
     struct nr_mq *ends[2] = {0};

@@ -154,6 +154,14 @@ static int nr_pipe_adopt(struct naru_endpoint *endpoint)
     return 0;
 }
 
+static unsigned nr_pipe_descriptors_held(struct naru_endpoint *endpoint,
+                                         int *ret[NR_ENDPOINT_FDS_MAX])
+{
+    ret[0] = &nr_pipe_of(endpoint)->in.fd;
+    ret[1] = &nr_pipe_of(endpoint)->out.fd;
+    return 2;
+}
+
 /* What helps when a pipe can't be opened. */
 static const char *nr_pipe_cure(int error)
 {
@@ -333,6 +341,7 @@ const struct nr_transport nr_pipe_transport = {
     .open = nr_pipe_open,
     .pair = nr_pipe_pair,
     .adopt = nr_pipe_adopt,
+    .descriptors_held = nr_pipe_descriptors_held,
     .leave = nr_pipe_leave,
     .release = nr_pipe_release,
     .send = nr_pipe_send,

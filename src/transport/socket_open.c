@@ -294,6 +294,20 @@ static int nr_socket_adopt(struct naru_endpoint *endpoint)
     return 0;
 }
 
+static unsigned nr_socket_descriptors_held(struct naru_endpoint *endpoint,
+                                           int *ret[NR_ENDPOINT_FDS_MAX])
+{
+    struct nr_socket *s = nr_socket_of(endpoint);
+
+    ret[0] = &s->connections[0]->fd;
+    ret[1] = &s->connections[0]->pidfd;
+    ret[2] = &s->connections[0]->ack_fd;
+    ret[3] = &s->epoll_fd;
+    ret[4] = &s->out_epoll_fd;
+    ret[5] = &s->wake_fd;
+    return 6;
+}
+
 static void nr_socket_leave(struct naru_endpoint *endpoint)
 {
     struct nr_socket *s = nr_socket_of(endpoint);
@@ -365,6 +379,7 @@ const struct nr_transport nr_unix_transport = {
     .open = nr_unix_open,
     .pair = nr_unix_pair,
     .adopt = nr_socket_adopt,
+    .descriptors_held = nr_socket_descriptors_held,
     .unlink = nr_unix_unlink,
     NR_SOCKET_SLOTS,
 };
