@@ -20,6 +20,7 @@ enum nr_call_state {
     NR_CALL_ANSWERED,
     NR_CALL_ORPHAN,
     NR_CALL_FAILED,
+    NR_CALL_READING,
 };
 
 /* What stands in a slot of the ring. */
@@ -176,6 +177,7 @@ int nr_calls_look(struct nr_calls *calls, const struct nr_call_ticket *ticket, b
         return -EINVAL;
     switch (nr_call_state(word)) {
     case NR_CALL_ANSWERED:
+    case NR_CALL_READING:
         return 0;
     case NR_CALL_FAILED:
         return -EOWNERDEAD;
@@ -188,9 +190,16 @@ int nr_calls_look(struct nr_calls *calls, const struct nr_call_ticket *ticket, b
     }
 }
 
+void nr_calls_keep(struct nr_calls *calls, const struct nr_call_ticket *ticket)
+{
+    atomic_store_explicit(&nr_call_at(calls, ticket->index)->word,
+                          nr_call_word(ticket->number, NR_CALL_READING, calls->me),
+                          memory_order_relaxed);
+}
+
 void nr_calls_finish(struct nr_calls *calls, const struct nr_call_ticket *ticket)
 {
-    /* A plain store: in these states only the client acts. */
+    /* A plain store, here and above: in these states only the client acts. */
     atomic_store_explicit(&nr_call_at(calls, ticket->index)->word,
                           nr_call_word(ticket->number, NR_CALL_IDLE, 0),
                           memory_order_release); /* [R3] */

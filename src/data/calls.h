@@ -9,10 +9,11 @@
  * Memory     Shared; offsets and indexes only. No system calls. The handle is private, with copies of the bounds.
  * States     of call n, by client c, in the hand of server s:
  *              IDLE -claim-> PREPARING(c) -post-> WAITING(c) -take-> TAKEN(s) -answer-> ANSWERED(c) -finish-> IDLE
+ *              ANSWERED(c) -keep-> READING(c) -finish-> IDLE      the client reads the reply where it stands
  *              TAKEN(s) -return-> ORPHAN(c) -take-> TAKEN(s)      given back: flagged as redelivered
  *              WAITING, ORPHAN -withdraw-> IDLE                   the client gives up, or has died
  *              TAKEN(s) -withdraw-> ABANDONED(s) -answer, return-> IDLE
- *              repair of c: as if it withdrew; PREPARING, ANSWERED, FAILED -> IDLE
+ *              repair of c: as if it withdrew; PREPARING, ANSWERED, READING, FAILED -> IDLE
  *              repair of s: TAKEN(s) -> ORPHAN(c), or at most once FAILED(c); ABANDONED(s) -> IDLE
  *            The number goes up with each claim and is never reset, so that whoever comes late (an item in the ring, a
  *            reply, a repairer) finds another number and does nothing.
@@ -48,10 +49,11 @@ struct nr_call_answer {
     int32_t error; /* 0: none */
     int32_t server_pid;
     uint32_t deliveries;
+    uint64_t reserved; /* so that a reply in place is aligned for whatever it is */
     char reply[];
 };
 
-enum { NR_CALL_REQUEST_OFFSET = 32, NR_CALL_REPLY_OFFSET = 24 };
+enum { NR_CALL_REQUEST_OFFSET = 32, NR_CALL_REPLY_OFFSET = 32 };
 
 struct nr_calls {
     struct nr_slot_ring ring; /* its slots_count is set by the caller; slot_bytes 64, no chunks */
@@ -100,13 +102,16 @@ int nr_calls_post(struct nr_calls *calls, const struct nr_call_ticket *ticket,
    `is_thorough` is a negative one sure; without, it is what can be seen while spinning. */
 int nr_calls_look(struct nr_calls *calls, const struct nr_call_ticket *ticket, bool is_thorough);
 
-/* Answered, failed, or not posted: done with it. */
+/* Answered: the reply stays, and is not told of any more. */
+void nr_calls_keep(struct nr_calls *calls, const struct nr_call_ticket *ticket);
+
+/* Answered, read, failed, or not posted: done with it. */
 void nr_calls_finish(struct nr_calls *calls, const struct nr_call_ticket *ticket);
 
 /* Gives it up. False: it has an outcome already (or is none of mine): look. */
 bool nr_calls_withdraw(struct nr_calls *calls, const struct nr_call_ticket *ticket);
 
-/* Is any call of mine answered, or failed? */
+/* Is any call of mine answered, or failed, and not kept? */
 bool nr_calls_may_end(const struct nr_calls *calls);
 
 /* -- servers -- */

@@ -13,7 +13,7 @@
  * shm_cell.c   the newest value (data/cell.h)
  * shm_topic.c  to every subscriber (data/topic.h); shm_topic_recv.c
  * shm_reader.c who can only read: opening, and waiting without a word to anybody
- * shm_calls.c  request and reply (data/calls.h)
+ * shm_calls.c  request and reply (data/calls.h); shm_calls_serve.c
  *
  * Segment      header | participants | slot ring    (many to many)
  *              header | participants | line ring    (one to one)
@@ -32,7 +32,7 @@
 #include "transport/watcher.h"
 
 enum {
-    NR_SHM_LAYOUT = 2,
+    NR_SHM_LAYOUT = 3,
     NR_SHM_SLOTS = 1, /* the kinds' numbers in the header */
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,

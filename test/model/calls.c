@@ -25,7 +25,8 @@ enum {
     TWO_CLIENTS = 8,
     SPINS = 16, /* the client looks at `done` first, as it does while it spins */
     ONE_SERVER = 32,
-    ONCE = 64, /* a client calls once */
+    ONCE = 64,      /* a client calls once */
+    IN_PLACE = 128, /* it reads the reply where it stands, without being told of it meanwhile */
 };
 
 static struct nr_slot_ring_shared *const shared = (void *)model_shared;
@@ -181,6 +182,12 @@ static void call_all(unsigned me)
         mine->failed = result < 0;
         if (result == 0) {
             const struct nr_call_answer *answer = nr_call_answer_at(calls, ticket.index);
+            if (model_variant() & IN_PLACE) {
+                nr_calls_keep(calls, &ticket);
+                model_assert(!nr_calls_may_end(calls));
+                model_assert(nr_calls_look(calls, &ticket, true) == 0);
+                model_assert(!nr_calls_withdraw(calls, &ticket));
+            }
             memcpy(&reply, answer->reply, sizeof reply);
             model_note("was answered", reply);
             model_assert(answer->size_bytes == sizeof reply && reply == (value ^ MASK));
@@ -355,6 +362,8 @@ static const struct model_scenario scenarios_contracts[] = {
 
 static const struct model_scenario scenarios_late[] = {
     SCENARIO("a client that spins, a server", 2, ONE_TO_ONE, .variant = ONE_SERVER | SPINS),
+    SCENARIO("a client that reads in place, a server", 2, ONE_TO_ONE,
+             .variant = ONE_SERVER | IN_PLACE),
     SCENARIO("a client that spins and gives up", 2, ONE_TO_ONE,
              .variant = ONE_SERVER | SPINS | GIVES_UP),
     SCENARIO("a client gives up, two servers", 3, TWO_SERVERS, .variant = GIVES_UP),
