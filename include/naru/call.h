@@ -9,9 +9,12 @@
  *            options.pattern = NARU_CALL; naru(7) tells which techniques carry it.
  * Room       Each call has its own room in the channel, for the largest request and the largest reply:
  *            options.capacity_messages says how many calls there may be at once. No call waits for the memory of another.
+ * In place   Without a copy: a request by naru_loan() and call.loan, a reply by naru_reply_loan(); a server reads the
+ *            request where it stands, and so does a client the reply with call.in_place. Each of these is a
+ *            call among those that there may be at once.
  * Death      A server that dies (or closes) with requests in hand: under at-least-once they go to another server,
  *            flagged NARU_REDELIVERED, and wait if there is none; under at-most-once each client gets -EOWNERDEAD.
- *            A client that dies takes its requests and its replies with it.
+ *            A client that dies takes its requests, loans and replies with it.
  * Late       A call that was given up is over: a reply to it goes nowhere (-EPIPE for the server), and never to
  *            another call.
  * Threads    Any thread may call, begin, end, take and reply at any time; each call gets its own reply.
@@ -42,12 +45,18 @@ struct naru_call {
     uint32_t deliveries;     /* how many servers had it, 1 as a rule */
 
     uint64_t internal[4]; /* the library's own; leave alone */
-    uint64_t reserved[4]; /* zero */
+
+    /* set by the caller, for what is to be in place; else zero */
+    struct naru_message *loan; /* the request, from naru_loan(); instead of `request` and its size */
+    uint32_t in_place;         /* 1: `reply` becomes where the reply stands; see naru_call_end() */
+    uint32_t reserved0;
+    uint64_t reserved[2]; /* zero */
 };
 
 /*
  * Sends call->request and waits for the reply, which it copies to call->reply. 0: the server has replied. The
- * request is copied at once, so its memory may be used again.
+ * request is copied at once, so its memory may be used again. A request in place (call->loan, of loan->size_bytes) is not
+ * copied, and the loan is used up when the request is on its way: loan->data is NULL. Before, on error, it stays.
  * Errors: -EREMOTEIO the server answered with an error: call->error is its code, and the reply its text;
  * -EMSGSIZE the request is larger than the channel carries (reply_size_bytes is 0 then), or the reply
  * is larger than the room: call->reply_size_bytes tells the room it needs, and it is kept: fetch it with
@@ -64,6 +73,8 @@ NARU_API int naru_call(struct naru_endpoint *endpoint, struct naru_call *call, i
  * goes on, and can be ended later; after every other result it is over. naru_call_cancel() gives it up. The
  * struct may be moved meanwhile, but not used twice. naru_fd() of a client (NARU_SENDER) is readable while
  * one of its calls has been answered.
+ * With call->in_place, after 0 and -EREMOTEIO the reply is the caller's to read at call->reply, and the call is over
+ * with naru_call_cancel(), by which it gives it back.
  */
 NARU_API int naru_call_begin(struct naru_endpoint *endpoint, struct naru_call *call,
                              int64_t timeout_ns);
@@ -79,6 +90,14 @@ NARU_API int naru_call_cancel(struct naru_endpoint *endpoint, struct naru_call *
  */
 NARU_API int naru_reply(struct naru_endpoint *endpoint, struct naru_message *request,
                         const void *data, size_t size_bytes);
+
+/*
+ * Room for the reply to a request in hand, of up to `size_bytes`: *ret_data is where it will stand. Answer with that
+ * address as `data`, and nothing is copied. The room goes with the request, to whoever has it next; what was
+ * written is lost if it is given back. Does not block. -EMSGSIZE: larger than the channel carries.
+ */
+NARU_API int naru_reply_loan(struct naru_endpoint *endpoint, const struct naru_message *request,
+                             size_t size_bytes, void **ret_data);
 
 /* Answers with an error: `code` (not 0), and a text or other data, which may be empty. */
 NARU_API int naru_reply_error(struct naru_endpoint *endpoint, struct naru_message *request,

@@ -213,6 +213,7 @@ NARU_API int naru_recv_many(struct naru_endpoint *endpoint, struct naru_message 
  * sent; set message->size_bytes to less if it became shorter, and message->type) or cancelled.
  * In shm:// without a copy; elsewhere the endpoint's own memory. naru_commit() waits for room at
  * most as long as the loan was allowed to; on error the loan stays, to be tried again or cancelled.
+ * A loan of calls is a request: it is sent by naru_call(), not by naru_commit() (call.h).
  */
 NARU_API int naru_loan(struct naru_endpoint *endpoint, size_t size_bytes,
                        struct naru_message *ret_message, int64_t timeout_ns);

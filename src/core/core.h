@@ -65,6 +65,7 @@ static inline void nr_core_arm_send(struct naru_endpoint *endpoint, int result, 
 enum { NR_MESSAGE_LOANED = 0x4c4f414e, NR_MESSAGE_TAKEN = 0x54414b4e };
 int nr_message_check(const struct naru_endpoint *endpoint, const struct naru_message *message,
                      uint64_t kind);
+int nr_message_check_loan(const struct naru_endpoint *endpoint, const struct naru_message *message);
 void nr_message_forget(struct naru_message *message);
 
 /* A pair's peer has become known: its death makes the descriptors readable. */

@@ -25,6 +25,17 @@ int nr_message_check(const struct naru_endpoint *endpoint, const struct naru_mes
                    kind == NR_MESSAGE_LOANED ? "loaned" : "taken", endpoint->uri);
 }
 
+/* A loan, as it is about to be sent. */
+int nr_message_check_loan(const struct naru_endpoint *endpoint, const struct naru_message *message)
+{
+    int result = nr_message_check(endpoint, message, NR_MESSAGE_LOANED);
+
+    if (result == 0 && message->size_bytes > message->capacity_bytes)
+        return nr_fail(-EINVAL, "the loan was of %zu bytes, and the message is to have %zu",
+                       message->capacity_bytes, message->size_bytes);
+    return result;
+}
+
 static void nr_message_mark(struct naru_endpoint *endpoint, struct naru_message *message,
                             uint64_t kind)
 {
@@ -108,12 +119,9 @@ int naru_commit(struct naru_endpoint *endpoint, struct naru_message *message)
     int result = nr_core_enter(endpoint, NARU_SENDER);
 
     if (result == 0)
-        result = nr_message_check(endpoint, message, NR_MESSAGE_LOANED);
+        result = nr_message_check_loan(endpoint, message);
     if (result < 0)
         return result;
-    if (message->size_bytes > message->capacity_bytes)
-        return nr_fail(-EINVAL, "the loan was of %zu bytes, and the message is to have %zu",
-                       message->capacity_bytes, message->size_bytes);
     if (endpoint->transport->commit) {
         size_t size_bytes = message->size_bytes;
         result = endpoint->transport->commit(endpoint, message);

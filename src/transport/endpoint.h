@@ -119,15 +119,19 @@ struct nr_transport {
     int (*ack)(struct naru_endpoint *endpoint, struct naru_message *message);
     int (*requeue)(struct naru_endpoint *endpoint, struct naru_message *message);
 
-    /* NARU_CALL; NULL elsewhere. Requests come by take, and go by requeue or reply, not by ack, which is NULL.
+    /* NARU_CALL; NULL elsewhere. Requests come by take, and go by requeue or reply, not by ack, which is NULL; nor does
+       a loan go by commit, but by begin: as call->loan, and it stays if that fails.
        begin marks `call` in internal[2] and [3]. end: the reply is copied to the caller's room and the call
-       over, or -EMSGSIZE and it stays. cancel: 0 it is given up, 1 (unless drop_outcome) it has an outcome,
-       which end tells. reply: 0, or -EPIPE: nobody waits; the request is done with either way. */
+       over, or -EMSGSIZE and it stays; with call->in_place it stays as well, and call->reply is where. cancel: 0 it
+       is given up, 1 (unless drop_outcome) it has an outcome, which end tells. reply_loan: where the reply is to stand;
+       reply copies what does not stand there. reply: 0, or -EPIPE: nobody waits; the request is done with either way. */
     int (*call_begin)(struct naru_endpoint *endpoint, struct naru_call *call,
                       struct nr_deadline *deadline);
     int (*call_end)(struct naru_endpoint *endpoint, struct naru_call *call,
                     struct nr_deadline *deadline);
     int (*call_cancel)(struct naru_endpoint *endpoint, struct naru_call *call, bool drop_outcome);
+    int (*reply_loan)(struct naru_endpoint *endpoint, const struct naru_message *request,
+                      void **ret_data);
     int (*reply)(struct naru_endpoint *endpoint, struct naru_message *request,
                  const struct nr_reply *reply);
 

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * shm_calls -- shm:// with request and reply
+ * shm_calls -- shm:// with request and reply: the kind, and the client's side
  *
- * What       A client copies its request into a call of the table, posts it, and waits at its own gate; a server
- *            works on the request where it stands, writes the reply beside it, and wakes that client alone.
+ * What       A client writes its request into a call of the table, posts it, and waits at its own gate; a server
+ *            works on the request where it stands, writes the reply beside it, and wakes that client alone. A loan is
+ *            a call that was claimed and is not posted yet; the room for its reply is there as well.
  * Gates      not_empty: servers wait for requests. not_full: clients wait for a call to be over, or for room in the
  *            ring. gates[client]: its threads wait for replies.
  * Death      See data/calls.h. Between answering and waking: the death word; who is woken repairs, and wakes all.
  */
-#include "transport/shm.h"
+#include "transport/shm_calls.h"
 #include <string.h>
-
-/* call->internal[2], message->internal[2]: the call's index; [3]: its number */
 
 enum {
     NR_SHM_CALLS_ROOM_BYTES = 4 * 1024 * 1024, /* how many calls by default: what fits in this, */
@@ -19,17 +18,6 @@ enum {
     NR_SHM_CALLS_DEFAULT = 256,                /* and not more */
     NR_SHM_CALLS_LOOKS = 64,                   /* between thorough ones */
 };
-
-static struct nr_call_ticket nr_shm_calls_ticket(const uint64_t internal[4])
-{
-    return (struct nr_call_ticket){.index = (uint32_t)internal[2], .number = internal[3]};
-}
-
-static void nr_shm_calls_mark(uint64_t internal[4], const struct nr_call_ticket *ticket)
-{
-    internal[2] = ticket->index;
-    internal[3] = ticket->number;
-}
 
 static bool nr_shm_calls_may_recv(struct nr_shm *shm)
 {
@@ -84,6 +72,42 @@ static void nr_shm_calls_finish(struct nr_shm *shm, const struct nr_call_ticket 
     nr_shm_wake(shm, nr_shm_gate_full(shm, false));
 }
 
+/* A request of that size stands in the call, or will be copied there. */
+static void nr_shm_calls_describe(struct nr_shm *shm, const struct nr_call_ticket *ticket,
+                                  const struct naru_call *call, size_t size_bytes)
+{
+    struct nr_call_entry *entry = nr_call_at(&shm->calls, ticket->index);
+
+    entry->size_bytes = (uint32_t)size_bytes;
+    entry->type = call->type;
+    entry->client_pid = shm->pid;
+}
+
+static int nr_shm_calls_begin_loaned(struct nr_shm *shm, const struct naru_call *call,
+                                     struct nr_call_ticket *ret, struct nr_deadline *deadline)
+{
+    *ret = nr_shm_calls_ticket(call->loan->internal);
+    nr_shm_calls_describe(shm, ret, call, call->loan->size_bytes);
+    return nr_shm_calls_post(shm, ret, deadline);
+}
+
+static int nr_shm_calls_begin_copied(struct nr_shm *shm, const struct naru_call *call,
+                                     struct nr_call_ticket *ret, struct nr_deadline *deadline)
+{
+    int result = nr_shm_calls_claim(shm, ret, deadline);
+
+    if (result < 0)
+        return result;
+    nr_shm_calls_describe(shm, ret, call, call->request_size_bytes);
+    if (call->request_size_bytes)
+        memcpy(nr_call_at(&shm->calls, ret->index)->request, call->request,
+               call->request_size_bytes);
+    result = nr_shm_calls_post(shm, ret, deadline);
+    if (result < 0)
+        nr_shm_calls_finish(shm, ret);
+    return result;
+}
+
 static int nr_shm_calls_begin(struct naru_endpoint *endpoint, struct naru_call *call,
                               struct nr_deadline *deadline)
 {
@@ -91,22 +115,45 @@ static int nr_shm_calls_begin(struct naru_endpoint *endpoint, struct naru_call *
     struct nr_call_ticket ticket;
 
     nr_party_operate(&shm->party);
-    int result = nr_shm_calls_claim(shm, &ticket, deadline);
+    int result = call->loan ? nr_shm_calls_begin_loaned(shm, call, &ticket, deadline)
+                            : nr_shm_calls_begin_copied(shm, call, &ticket, deadline);
     if (result < 0)
         return result;
-    struct nr_call_entry *entry = nr_call_at(&shm->calls, ticket.index);
-    entry->size_bytes = (uint32_t)call->request_size_bytes;
-    entry->type = call->type;
-    entry->client_pid = shm->pid;
-    if (call->request_size_bytes)
-        memcpy(entry->request, call->request, call->request_size_bytes);
-    result = nr_shm_calls_post(shm, &ticket, deadline);
-    if (result < 0) {
-        nr_shm_calls_finish(shm, &ticket);
-        return result;
-    }
     nr_shm_calls_mark(call->internal, &ticket);
     nr_shm_wake(shm, &shm->header->not_empty[0]);
+    return 0;
+}
+
+static int nr_shm_calls_loan(struct naru_endpoint *endpoint, size_t size_bytes,
+                             struct naru_message *ret, struct nr_deadline *deadline)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    bool fails_when_full = endpoint->options.when_full == NARU_FAIL;
+    struct nr_deadline now = nr_deadline_in(0);
+    struct nr_call_ticket ticket;
+
+    nr_party_operate(&shm->party);
+    int result = nr_shm_calls_claim(shm, &ticket, fails_when_full ? &now : deadline);
+    if (result == -EAGAIN && fails_when_full)
+        return nr_fail(-ENOBUFS, "%s: no call is free for a loan; its contract is to fail then",
+                       endpoint->uri);
+    if (result < 0)
+        return result;
+    *ret = (struct naru_message){
+        .data = nr_call_at(&shm->calls, ticket.index)->request,
+        .size_bytes = size_bytes,
+        .capacity_bytes = size_bytes,
+    };
+    nr_shm_calls_mark(ret->internal, &ticket);
+    return 0;
+}
+
+static int nr_shm_calls_cancel_loan(struct naru_endpoint *endpoint, struct naru_message *message)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_call_ticket ticket = nr_shm_calls_ticket(message->internal);
+
+    nr_shm_calls_finish(shm, &ticket);
     return 0;
 }
 
@@ -134,7 +181,7 @@ static int nr_shm_calls_await(struct nr_shm *shm, const struct nr_call_ticket *t
 static int nr_shm_calls_deliver(struct nr_shm *shm, const struct nr_call_ticket *ticket,
                                 struct naru_call *call)
 {
-    const struct nr_call_answer *answer = nr_call_answer_at(&shm->calls, ticket->index);
+    struct nr_call_answer *answer = nr_call_answer_at(&shm->calls, ticket->index);
     size_t size_bytes = __atomic_load_n(&answer->size_bytes, __ATOMIC_RELAXED);
 
     if (size_bytes > shm->calls.size_max_bytes) {
@@ -149,14 +196,19 @@ static int nr_shm_calls_deliver(struct nr_shm *shm, const struct nr_call_ticket 
     call->error = answer->error;
     call->deliveries = answer->deliveries;
     call->flags = call->deliveries > 1 ? NARU_REDELIVERED : 0;
-    if (size_bytes > call->reply_capacity_bytes)
+    if (!call->in_place && size_bytes > call->reply_capacity_bytes)
         return nr_fail(-EMSGSIZE,
                        "%s: the reply has %zu bytes, and there is room for %zu; it is kept for "
                        "naru_call_end() with more room",
                        shm->endpoint.uri, size_bytes, call->reply_capacity_bytes);
-    if (size_bytes)
-        memcpy(call->reply, answer->reply, size_bytes);
-    nr_shm_calls_finish(shm, ticket);
+    if (call->in_place) {
+        call->reply = answer->reply;
+        nr_calls_keep(&shm->calls, ticket);
+    } else {
+        if (size_bytes)
+            memcpy(call->reply, answer->reply, size_bytes);
+        nr_shm_calls_finish(shm, ticket);
+    }
     if (call->error == 0)
         return 0;
     return nr_fail(-EREMOTEIO, "%s: process %d answered with error %d", shm->endpoint.uri,
@@ -204,136 +256,6 @@ static int nr_shm_calls_cancel(struct naru_endpoint *endpoint, struct naru_call 
     return 0;
 }
 
-/* -- servers --------------------------------------------------------------------------------- */
-
-static int nr_shm_calls_too_many(struct nr_shm *shm)
-{
-    return nr_fail(-ENOBUFS,
-                   "%s: %u requests are held unanswered; answer some, or create the channel with "
-                   "a larger held_max",
-                   shm->endpoint.uri, __atomic_load_n(&shm->held, __ATOMIC_RELAXED));
-}
-
-static int nr_shm_calls_next(struct nr_shm *shm, struct nr_call_ticket *ret,
-                             struct nr_deadline *deadline)
-{
-    struct nr_shm_pause pause = {0};
-
-    for (;;) {
-        int result = nr_calls_take(&shm->calls, ret, &pause.blocker);
-        if (result == 0) {
-            nr_shm_pause_end(shm, &pause);
-            nr_shm_wake(shm, nr_shm_gate_full(shm, false)); /* its slot in the ring is free */
-            return 0;
-        }
-        if (result == -ENOMSG) {
-            nr_shm_wake(shm, nr_shm_gate_full(shm, false));
-            continue;
-        }
-        result = nr_shm_pause(shm, &shm->header->not_empty[0], &pause, result, deadline);
-        if (result < 0)
-            return result;
-    }
-}
-
-/* The request is answered; the client, if it still waits, is woken. False: nobody waits. */
-static bool nr_shm_calls_answer(struct nr_shm *shm, const struct nr_call_ticket *ticket,
-                                const struct nr_reply *reply)
-{
-    struct nr_call_answer *answer = nr_call_answer_at(&shm->calls, ticket->index);
-    uint32_t client;
-
-    answer->size_bytes = (uint32_t)reply->size_bytes;
-    answer->error = reply->error;
-    answer->server_pid = shm->pid;
-    if (reply->size_bytes)
-        memcpy(answer->reply, reply->data, reply->size_bytes);
-    bool is_awaited = nr_calls_answer(&shm->calls, ticket, &client);
-    if (!is_awaited)
-        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
-    else if (client < shm->calls.participants_count)
-        nr_shm_wake(shm, &shm->gates[client]);
-    return is_awaited;
-}
-
-static int nr_shm_calls_take(struct naru_endpoint *endpoint, struct naru_message *ret,
-                             struct nr_deadline *deadline)
-{
-    struct nr_shm *shm = nr_shm_of(endpoint);
-    struct nr_call_ticket ticket;
-
-    nr_party_operate(&shm->party);
-    if (__atomic_load_n(&shm->held, __ATOMIC_RELAXED) >= shm->endpoint.options.held_max)
-        return nr_shm_calls_too_many(shm);
-    int result = nr_shm_calls_next(shm, &ticket, deadline);
-    if (result < 0)
-        return result;
-    struct nr_call_entry *entry = nr_call_at(&shm->calls, ticket.index);
-    size_t size_bytes = __atomic_load_n(&entry->size_bytes, __ATOMIC_RELAXED);
-    if (size_bytes > shm->calls.size_max_bytes) {
-        struct nr_reply damaged = {.error = EBADMSG};
-        nr_shm_calls_answer(shm, &ticket, &damaged);
-        return nr_fail(-EBADMSG,
-                       "%s: a request was damaged in the segment and is answered as such; some "
-                       "process writes where it should not",
-                       endpoint->uri);
-    }
-    __atomic_fetch_add(&shm->held, 1, __ATOMIC_RELAXED);
-    *ret = (struct naru_message){
-        .data = entry->request,
-        .size_bytes = size_bytes,
-        .capacity_bytes = size_bytes,
-        .type = entry->type,
-        .sender_pid = entry->client_pid,
-        .deliveries = entry->deliveries,
-        .flags = entry->deliveries > 1 ? NARU_REDELIVERED : 0,
-        .known = NARU_KNOWS_TYPE | NARU_KNOWS_SENDER_PID | NARU_KNOWS_DELIVERIES,
-    };
-    nr_shm_calls_mark(ret->internal, &ticket);
-    return 0;
-}
-
-static int nr_shm_calls_held(struct nr_shm *shm, const struct nr_call_ticket *ticket)
-{
-    if (!nr_calls_holds(&shm->calls, ticket))
-        return nr_fail(-EINVAL, "%s: this request is not held by this endpoint", shm->endpoint.uri);
-    __atomic_fetch_sub(&shm->held, 1, __ATOMIC_RELAXED);
-    return 0;
-}
-
-static int nr_shm_calls_reply(struct naru_endpoint *endpoint, struct naru_message *request,
-                              const struct nr_reply *reply)
-{
-    struct nr_shm *shm = nr_shm_of(endpoint);
-    struct nr_call_ticket ticket = nr_shm_calls_ticket(request->internal);
-
-    nr_party_operate(&shm->party);
-    int result = nr_shm_calls_held(shm, &ticket);
-    if (result < 0)
-        return result;
-    if (nr_shm_calls_answer(shm, &ticket, reply))
-        return 0;
-    return nr_fail(-EPIPE,
-                   "%s: nobody waits for this reply any more: the client gave the call up, "
-                   "or died",
-                   endpoint->uri);
-}
-
-static int nr_shm_calls_requeue(struct naru_endpoint *endpoint, struct naru_message *request)
-{
-    struct nr_shm *shm = nr_shm_of(endpoint);
-    struct nr_call_ticket ticket = nr_shm_calls_ticket(request->internal);
-
-    nr_party_operate(&shm->party);
-    int result = nr_shm_calls_held(shm, &ticket);
-    if (result < 0)
-        return result;
-    nr_calls_return(&shm->calls, &ticket);
-    nr_shm_wake(shm, &shm->header->not_empty[0]);
-    nr_shm_wake(shm, nr_shm_gate_full(shm, false));
-    return 0;
-}
-
 /* -- what a channel of calls is not for ------------------------------------------------------ */
 
 static int nr_shm_calls_send(struct naru_endpoint *endpoint, const struct nr_out *out,
@@ -343,11 +265,10 @@ static int nr_shm_calls_send(struct naru_endpoint *endpoint, const struct nr_out
     return nr_fail(-EOPNOTSUPP, "%s carries calls; use naru_call()", endpoint->uri);
 }
 
-static int nr_shm_calls_loan(struct naru_endpoint *endpoint, size_t size_bytes,
-                             struct naru_message *ret, struct nr_deadline *deadline)
+static int nr_shm_calls_commit(struct naru_endpoint *endpoint, struct naru_message *message)
 {
-    (void)size_bytes, (void)ret, (void)deadline;
-    return nr_fail(-EOPNOTSUPP, "%s carries calls, which are not loaned; use naru_call()",
+    (void)message;
+    return nr_fail(-EOPNOTSUPP, "%s carries calls; send the request with naru_call(), as call.loan",
                    endpoint->uri);
 }
 
@@ -458,11 +379,14 @@ const struct nr_shm_kind nr_shm_calls_kind = {
             .send = nr_shm_calls_send,
             .recv = nr_shm_calls_recv,
             .loan = nr_shm_calls_loan,
+            .commit = nr_shm_calls_commit,
+            .cancel = nr_shm_calls_cancel_loan,
             .take = nr_shm_calls_take,
             .requeue = nr_shm_calls_requeue,
             .call_begin = nr_shm_calls_begin,
             .call_end = nr_shm_calls_end,
             .call_cancel = nr_shm_calls_cancel,
+            .reply_loan = nr_shm_calls_reply_loan,
             .reply = nr_shm_calls_reply,
         },
     .plan = nr_shm_calls_plan,

@@ -19,7 +19,7 @@ struct nr_case {
 
 extern const struct nr_case nr_basic_cases[], nr_wait_cases[], nr_hold_cases[], nr_many_cases[],
     nr_death_cases[], nr_open_cases[], nr_prompt_cases[], nr_cell_cases[], nr_call_cases[],
-    nr_topic_cases[];
+    nr_call_loan_cases[], nr_topic_cases[];
 
 /* Room for one message in each process. */
 extern unsigned char nr_case_room[NR_PAYLOAD_ROOM_BYTES];

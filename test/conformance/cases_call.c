@@ -411,7 +411,7 @@ static void nr_call_refused(struct nr_channel *channel)
     nr_channel_open_both(channel);
     struct naru_endpoint *client = channel->end[NR_SENDER_END], *server = channel->end[0];
     char room[8];
-    struct naru_message request, loan;
+    struct naru_message request;
     struct naru_call call = {0};
 
     nr_check_fails(naru_call(client, &call, NR_SOON), -EINVAL, "size_bytes");
@@ -420,7 +420,6 @@ static void nr_call_refused(struct nr_channel *channel)
     nr_check_fails(naru_call(client, &call, NR_SOON), -EINVAL, "request is NULL");
     nr_check_fails(naru_call(server, &call, NR_SOON), -EBADF, "as sender");
     nr_check_fails(naru_send(client, "x", 1, 0), -EOPNOTSUPP, "naru_call()");
-    nr_check_fails(naru_loan(client, 8, &loan, 0), -EOPNOTSUPP, "naru_call()");
     call = nr_call_begin(client, "x", room, 8);
     nr_check_fails(naru_recv(server, room, 8, NULL, 0), -EOPNOTSUPP, "naru_take");
     nr_call_take(server, &request);

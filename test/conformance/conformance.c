@@ -139,8 +139,9 @@ struct nr_test {
 };
 
 static const struct nr_case *const nr_conformance_cases[] = {
-    nr_basic_cases, nr_wait_cases,   nr_hold_cases, nr_many_cases, nr_death_cases,
-    nr_open_cases,  nr_prompt_cases, nr_cell_cases, nr_call_cases, nr_topic_cases,
+    nr_basic_cases, nr_wait_cases,      nr_hold_cases,   nr_many_cases,
+    nr_death_cases, nr_open_cases,      nr_prompt_cases, nr_cell_cases,
+    nr_call_cases,  nr_call_loan_cases, nr_topic_cases,
 };
 
 static void nr_conformance_body(void *argument)
