@@ -10,6 +10,8 @@
 #define NR_KILL_USUAL       (NR_KILL_ALL & ~NR_KILL_STATE(UNSWEPT))
 /* There is something to take. */
 #define NR_KILL_FILLED      (NR_KILL_USUAL & ~NR_KILL_STATE(EMPTY))
+/* There is room for one more. */
+#define NR_KILL_WITH_ROOM   (NR_KILL_USUAL & ~NR_KILL_STATE(FULL))
 
 /* Longer than it takes to step as far as the sleep. */
 #define NR_KILL_WAIT_NS (30 * NARU_MILLISECOND)
@@ -87,6 +89,14 @@ static void nr_kill_with_call_answered(struct nr_kill_victim *victim)
     nr_kill_ok(victim->world,
                nr_kill_answer(victim->world, victim->server, &victim->messages[0], NR_KILL_VICTIM));
     naru_close(victim->server);
+}
+
+/* And the reply is in its hand. */
+static void nr_kill_with_call_read(struct nr_kill_victim *victim)
+{
+    nr_kill_with_call_answered(victim);
+    victim->call.in_place = 1;
+    nr_kill_ok(victim->world, naru_call_end(victim->endpoint, &victim->call, 0));
 }
 
 /* -- operations ------------------------------------------------------------------------------- */
@@ -177,8 +187,24 @@ static int nr_kill_run_begin(struct nr_kill_victim *victim)
     return nr_kill_ask(victim->world, victim->endpoint, NR_KILL_VICTIM, 0, &victim->call,
                        victim->room[0]);
 }
+static int nr_kill_run_begin_in_place(struct nr_kill_victim *victim)
+{
+    struct naru_message *loan = &victim->messages[0];
+    int result = nr_kill_run_loan(victim);
+
+    if (result < 0)
+        return result;
+    nr_payload_fill(loan->data, loan->size_bytes, NR_KILL_VICTIM, 0);
+    victim->call = (struct naru_call){.size_bytes = sizeof victim->call, .loan = loan};
+    return naru_call_begin(victim->endpoint, &victim->call, 0);
+}
 static int nr_kill_run_end(struct nr_kill_victim *victim)
 {
+    return naru_call_end(victim->endpoint, &victim->call, 0);
+}
+static int nr_kill_run_end_in_place(struct nr_kill_victim *victim)
+{
+    victim->call.in_place = 1;
     return naru_call_end(victim->endpoint, &victim->call, 0);
 }
 static int nr_kill_run_cancel_call(struct nr_kill_victim *victim)
@@ -198,10 +224,36 @@ static int nr_kill_run_reply_error(struct nr_kill_victim *victim)
     nr_payload_fill(victim->room[0], size_bytes, NR_KILL_VICTIM, index);
     return naru_reply_error(victim->endpoint, request, NR_KILL_ERROR, victim->room[0], size_bytes);
 }
+static int nr_kill_run_reply_in_place(struct nr_kill_victim *victim)
+{
+    struct naru_message *request = &victim->messages[0];
+    size_t size_bytes = request->size_bytes;
+    unsigned index = nr_kill_read(victim->world, request);
+    void *reply;
+    int result = naru_reply_loan(victim->endpoint, request, size_bytes, &reply);
+
+    if (result < 0)
+        return result;
+    nr_payload_fill(reply, size_bytes, NR_KILL_VICTIM, index);
+    return naru_reply(victim->endpoint, request, reply, size_bytes);
+}
 
 #define NR_KILL_CALLING "calls|calls, at most once"
 #define NR_KILL_MANY                                                                               \
     "inline|chunks|at most once|overwriting|topic|topic, overwriting|cell|" NR_KILL_CALLING
+
+/* What a client does about its own call. */
+#define NR_KILL_CALL(NAME, STATES, PREPARE, RUN)                                                   \
+    {                                                                                              \
+        .name = NAME, .effect = NR_KILL_ASKS, .count = 1, .role = NARU_SENDER, .states = STATES,   \
+        .kinds = NR_KILL_CALLING, .prepare = PREPARE, .run = RUN                                   \
+    }
+#define NR_KILL_REPLY(NAME, RUN)                                                                   \
+    {                                                                                              \
+        .name = NAME, .effect = NR_KILL_ANSWERS, .count = 1, .role = NARU_RECEIVER,                \
+        .states = NR_KILL_FILLED, .kinds = NR_KILL_CALLING, .prepare = nr_kill_with_hand,          \
+        .run = RUN                                                                                 \
+    }
 
 const struct nr_kill_operation nr_kill_operations[] = {
     {.name = "send",
@@ -249,18 +301,23 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .states = NR_KILL_USUAL,
      .prepare = nr_kill_with_room,
      .run = nr_kill_run_recv_many},
-    {.name = "loan", .role = NARU_SENDER, .states = NR_KILL_USUAL, .run = nr_kill_run_loan},
+    {.name = "loan",
+     .role = NARU_SENDER,
+     .states = NR_KILL_USUAL,
+     .is_for_calls = true,
+     .run = nr_kill_run_loan},
     {.name = "commit",
      .effect = NR_KILL_SENDS,
      .count = 1,
      .role = NARU_SENDER,
-     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .states = NR_KILL_WITH_ROOM,
      .prepare = nr_kill_with_loan,
      .run = nr_kill_run_commit},
     {.name = "cancel",
      .role = NARU_SENDER,
-     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .states = NR_KILL_WITH_ROOM,
      .prepare = nr_kill_with_loan,
+     .is_for_calls = true,
      .run = nr_kill_run_cancel},
     {.name = "take",
      .effect = NR_KILL_TAKES,
@@ -303,8 +360,9 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .run = nr_kill_run_open},
     {.name = "close, with a loan",
      .role = NARU_SENDER,
-     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
+     .states = NR_KILL_WITH_ROOM,
      .prepare = nr_kill_with_loan,
+     .is_for_calls = true,
      .run = nr_kill_run_close},
     {.name = "close, with a message",
      .role = NARU_RECEIVER,
@@ -342,92 +400,29 @@ const struct nr_kill_operation nr_kill_operations[] = {
      .kinds = "pair",
      .is_alone = true,
      .run = nr_kill_run_assign},
-    {.name = "call begin",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_USUAL,
-     .kinds = NR_KILL_CALLING,
-     .run = nr_kill_run_begin},
-    {.name = "call end, too early",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_call,
-     .run = nr_kill_run_end},
-    {.name = "call end, answered",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_STATE(EMPTY),
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_call_answered,
-     .run = nr_kill_run_end},
-    {.name = "call cancel",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_call,
-     .run = nr_kill_run_cancel_call},
-    {.name = "call cancel, taken",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_STATE(EMPTY),
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_call_taken,
-     .run = nr_kill_run_cancel_call},
-    {.name = "call cancel, answered",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_STATE(EMPTY),
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_call_answered,
-     .run = nr_kill_run_cancel_call},
-    {.name = "close, with a call",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_USUAL & ~NR_KILL_STATE(FULL),
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_call,
-     .run = nr_kill_run_close},
-    {.name = "close, with a call taken",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_STATE(EMPTY),
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_call_taken,
-     .run = nr_kill_run_close},
-    {.name = "close, with a call answered",
-     .effect = NR_KILL_ASKS,
-     .count = 1,
-     .role = NARU_SENDER,
-     .states = NR_KILL_STATE(EMPTY),
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_call_answered,
-     .run = nr_kill_run_close},
-    {.name = "reply",
-     .effect = NR_KILL_ANSWERS,
-     .count = 1,
-     .role = NARU_RECEIVER,
-     .states = NR_KILL_FILLED,
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_hand,
-     .run = nr_kill_run_reply},
-    {.name = "reply with an error",
-     .effect = NR_KILL_ANSWERS,
-     .count = 1,
-     .role = NARU_RECEIVER,
-     .states = NR_KILL_FILLED,
-     .kinds = NR_KILL_CALLING,
-     .prepare = nr_kill_with_hand,
-     .run = nr_kill_run_reply_error},
+    NR_KILL_CALL("call begin", NR_KILL_USUAL, NULL, nr_kill_run_begin),
+    NR_KILL_CALL("loan and call begin", NR_KILL_USUAL, NULL, nr_kill_run_begin_in_place),
+    NR_KILL_CALL("call end, too early", NR_KILL_WITH_ROOM, nr_kill_with_call, nr_kill_run_end),
+    NR_KILL_CALL("call end, answered", NR_KILL_STATE(EMPTY), nr_kill_with_call_answered,
+                 nr_kill_run_end),
+    NR_KILL_CALL("call end, in place", NR_KILL_STATE(EMPTY), nr_kill_with_call_answered,
+                 nr_kill_run_end_in_place),
+    NR_KILL_CALL("call cancel", NR_KILL_WITH_ROOM, nr_kill_with_call, nr_kill_run_cancel_call),
+    NR_KILL_CALL("call cancel, taken", NR_KILL_STATE(EMPTY), nr_kill_with_call_taken,
+                 nr_kill_run_cancel_call),
+    NR_KILL_CALL("call cancel, answered", NR_KILL_STATE(EMPTY), nr_kill_with_call_answered,
+                 nr_kill_run_cancel_call),
+    NR_KILL_CALL("call cancel, read in place", NR_KILL_STATE(EMPTY), nr_kill_with_call_read,
+                 nr_kill_run_cancel_call),
+    NR_KILL_CALL("close, with a call", NR_KILL_WITH_ROOM, nr_kill_with_call, nr_kill_run_close),
+    NR_KILL_CALL("close, with a call taken", NR_KILL_STATE(EMPTY), nr_kill_with_call_taken,
+                 nr_kill_run_close),
+    NR_KILL_CALL("close, with a call answered", NR_KILL_STATE(EMPTY), nr_kill_with_call_answered,
+                 nr_kill_run_close),
+    NR_KILL_CALL("close, with a reply in hand", NR_KILL_STATE(EMPTY), nr_kill_with_call_read,
+                 nr_kill_run_close),
+    NR_KILL_REPLY("reply", nr_kill_run_reply),
+    NR_KILL_REPLY("reply with an error", nr_kill_run_reply_error),
+    NR_KILL_REPLY("loan and reply", nr_kill_run_reply_in_place),
 };
 const unsigned nr_kill_operations_count = sizeof nr_kill_operations / sizeof nr_kill_operations[0];
