@@ -183,27 +183,54 @@ static void bench_ours_send_call(struct bench_link *link, const void *data)
         bench_die_text(link, "naru_call", "a reply of another size came");
 }
 
+/* In place: of request and reply only the marks are written and read. */
+static void bench_ours_send_call_loan(struct bench_link *link, const void *data)
+{
+    struct naru_message request;
+    struct naru_call call = {.size_bytes = sizeof call, .loan = &request, .in_place = 1};
+
+    if (naru_loan(link->out, link->size_bytes, &request, link->send_timeout_ns) < 0)
+        bench_ours_die(link, "naru_loan");
+    *(unsigned char *)request.data = *(const unsigned char *)data;
+    if (naru_call(link->out, &call, link->timeout_ns) < 0)
+        bench_ours_die(link, "naru_call");
+    if (call.reply_size_bytes != link->size_bytes ||
+        *(const unsigned char *)call.reply != *(const unsigned char *)data)
+        bench_die_text(link, "naru_call", "another reply came");
+    if (naru_call_cancel(link->out, &call) < 0)
+        bench_ours_die(link, "naru_call_cancel");
+}
+
 static void bench_ours_take_request(struct bench_link *link, void *room)
 {
     int result = naru_take(link->in, link->messages, link->timeout_ns);
 
     bench_ours_check(link, result, link->messages->size_bytes);
-    memcpy(room, link->messages->data, link->size_bytes);
+    memcpy(room, link->messages->data, link->task->loan ? 1 : link->size_bytes);
 }
 
 static void bench_ours_reply(struct bench_link *link, const void *data)
 {
-    if (naru_reply(link->in, link->messages, data, link->size_bytes) < 0)
+    void *place = NULL;
+
+    if (link->task->loan) {
+        if (naru_reply_loan(link->in, link->messages, link->size_bytes, &place) < 0)
+            bench_ours_die(link, "naru_reply_loan");
+        *(unsigned char *)place = *(const unsigned char *)data;
+    }
+    if (naru_reply(link->in, link->messages, place ? place : data, link->size_bytes) < 0)
         bench_ours_die(link, "naru_reply");
 }
 
 /* Of a latency: the client has the reply with the request, the server replies when it is told to. */
 static void bench_ours_send_latency_call(struct bench_link *link, const void *data)
 {
-    if (link->side == BENCH_CLIENT)
-        bench_ours_send_call(link, data);
-    else
+    if (link->side == BENCH_SERVER)
         bench_ours_reply(link, data);
+    else if (link->task->loan)
+        bench_ours_send_call_loan(link, data);
+    else
+        bench_ours_send_call(link, data);
 }
 
 static void bench_ours_recv_latency_call(struct bench_link *link, void *room)
@@ -444,8 +471,10 @@ const char *bench_ours_obstacle(const struct bench_ours *ours, const struct benc
         return "batches are measured with one receiver";
     if (ours->pattern == NARU_CELL && task->senders > 1)
         return "a cell has one writer";
-    if (ours->pattern != NARU_QUEUE && (task->batch > 1 || task->loan))
-        return "batches and loans are measured of queues";
+    if (ours->pattern != NARU_QUEUE && task->batch > 1)
+        return "batches are measured of queues";
+    if (ours->pattern != NARU_QUEUE && ours->pattern != NARU_CALL && task->loan)
+        return "loans are measured of queues and calls";
     if (ours->pattern == NARU_CALL && (task->wait == BENCH_EPOLL || task->measure == BENCH_ALONE))
         return "a call is measured in calls that wait, between processes";
     return NULL;
@@ -480,7 +509,9 @@ static void bench_ours_set_transfer(struct bench_contestant *contestant,
     if (task->is_round_trip) {
         bool latency = task->measure == BENCH_LATENCY;
         contestant->join = bench_ours_join_call;
-        contestant->send = latency ? bench_ours_send_latency_call : bench_ours_send_call;
+        contestant->send = latency      ? bench_ours_send_latency_call
+                           : task->loan ? bench_ours_send_call_loan
+                                        : bench_ours_send_call;
         contestant->recv = latency ? bench_ours_recv_latency_call : bench_ours_recv_call;
         contestant->send_run = NULL;
         contestant->recv_run = NULL;
