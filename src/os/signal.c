@@ -19,6 +19,11 @@ enum { NR_SIGNAL_STATUS_BYTES = 4096, NR_SIGNAL_SET_BYTES = 8 };
 
 static_assert(NR_OS_SIGKILL == SIGKILL && NR_OS_SIGTERM == SIGTERM, "as everywhere");
 
+int nr_os_signal_continue(void)
+{
+    return SIGCONT;
+}
+
 const char *nr_os_signal_name(int signal_number)
 {
     static _Thread_local char name[24];

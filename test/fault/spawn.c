@@ -222,6 +222,44 @@ static int spawns_on(void *unused)
     return unused != NULL;
 }
 
+/* In a new child, before the library's first instruction there: it goes on when its parent is dead. */
+static pid_t doomed;
+
+static void await_parent_death(void)
+{
+    if (!doomed)
+        return;
+    nr_kit_set(&shared[0], (int)getpid());
+    while (getppid() == doomed)
+        ;
+}
+
+static void killed_behind_the_fork(void *unused)
+{
+    (void)unused;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t pid = nr_kit_fork();
+    if (pid == 0) {
+        struct naru_child *child;
+        doomed = getpid();
+        pthread_atfork(NULL, NULL, await_parent_death);
+        naru_spawn(&child, sleeps, NULL, NULL);
+        _exit(1);
+    }
+    nr_kit_await(&shared[0], 1);
+    nr_kit_kill(pid);
+    int status = 0; /* it comes to us, and goes by itself */
+    int64_t end = nr_kit_now_ns() + NR_SOON;
+    while (waitpid(shared[0], &status, WNOHANG) == 0)
+        nr_check(nr_kit_now_ns() < end, "process %d goes on without its parent", shared[0]);
+}
+
+static void a_parent_that_dies_behind_the_fork_leaves_nobody(void **state)
+{
+    (void)state;
+    in_process(killed_behind_the_fork);
+}
+
 static void killed_while_spawning(void *unused)
 {
     unsigned seed = 7;
@@ -751,6 +789,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(children_die_with_the_process_and_not_with_a_thread),
         cmocka_unit_test(grandchildren_die_with_their_parent),
+        cmocka_unit_test(a_parent_that_dies_behind_the_fork_leaves_nobody),
         cmocka_unit_test(a_parent_killed_while_it_spawns_leaves_nobody),
         cmocka_unit_test(the_program_may_wait_and_ignore_sigchld),
         cmocka_unit_test(children_may_misbehave),
