@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * sync -- a semaphore that processes share by name
+ * sync -- mutex and semaphore, that processes share by name or place in memory that they share
  *
- * What       An event semaphore: a count that anyone may raise and that a waiter lowers by one.
- * Death      A process killed at any instruction of post or wait leaves the count as it was or as it
- *            was to become, and whoever sleeps on a positive count is woken.
+ * Death      A process may be killed at any instruction of any function here. Nobody waits for ever because of it: each
+ *            object says below what its death means for the others.
+ * Results    0 and NARU_OWNER_DIED: it happened. Negative: it did not.
+ * Names      "name" is the caller's own among this user's objects, "/path" a file.
+ * Placed     A state that the caller places in shared memory is prepared once, by init, before it is shared; then
+ *            each process attaches to it. Nothing is allocated in the shared memory.
  * Threads    All functions but close are thread-safe. A handle may be used after fork.
- * Source     after the futex semaphore of U. Drepper, "Futexes Are Tricky"; the post that changes the
- *            count and wakes in one system call (FUTEX_WAKE_OP) is what makes it safe to kill.
+ * Signals    A signal makes no call fail. No function here is for signal handlers.
  */
 #include <naru/endpoint.h>
 
@@ -16,6 +18,64 @@
 extern "C" {
 #endif
 
+/* Returned in place of 0 by who locks: it is locked, and a holder before has died with it. */
+enum { NARU_OWNER_DIED = 1 };
+
+/*
+ * mutex -- one thread at a time, of all processes that share it
+ *
+ * Ownership  The thread that locked it, until it unlocks it through the same handle. fork(2) gives a child nothing.
+ * Death      When the holder ends (by a kill, an exit of its process or its thread, exec) the kernel takes the
+ *            mutex from it, and the next one gets it, with NARU_OWNER_DIED: what it guards may be half
+ *            changed. So does each after that, until one has put it right and said naru_mutex_consistent().
+ *            A waiter that dies leaves nothing behind.
+ * Trust      A process that writes the state at random can break the mutual exclusion, not the memory of others. It can keep
+ *            the kernel from taking other mutexes from a thread that dies with this one; those who wait for
+ *            them find out within a second or so, unless the thread's id is in use again.
+ * Needs      glibc on a 64-bit system (its robust list), and no more than 2,000 held by one thread.
+ */
+struct naru_mutex;
+
+/* Memory of an unnamed mutex. */
+struct naru_mutex_state {
+    uint64_t words[8];
+} __attribute__((aligned(64)));
+
+/* Opens or creates (options->create, file_mode; NULL allowed) the mutex `name`. Errors: as naru_semaphore_open(); -EXDEV
+   it was made in another PID namespace, or before the machine was started. */
+NARU_API int naru_mutex_open(struct naru_mutex **ret, const char *name,
+                             const struct naru_options *options);
+
+NARU_API int naru_mutex_init(struct naru_mutex_state *state);
+NARU_API int naru_mutex_attach(struct naru_mutex **ret, struct naru_mutex_state *state);
+
+/* Locks it: 0, or NARU_OWNER_DIED (see above). -EAGAIN (time-out 0), -ETIMEDOUT: the text names the thread that holds
+   it; -EDEADLK: that is the caller; -EOPNOTSUPP: see Needs. */
+NARU_API int naru_mutex_lock(struct naru_mutex *mutex, int64_t timeout_ns);
+
+/* Unlocks it. -EPERM: the calling thread has not locked it through this handle. */
+NARU_API int naru_mutex_unlock(struct naru_mutex *mutex);
+
+/* By who holds it: what it guards is in order again. -EPERM. */
+NARU_API int naru_mutex_consistent(struct naru_mutex *mutex);
+
+/* The id of the thread that holds it, at some moment during the call; 0: nobody. */
+NARU_API int naru_mutex_owner(struct naru_mutex *mutex);
+
+/* Of a mutex that the calling thread holds: as if it had died. */
+NARU_API void naru_mutex_close(struct naru_mutex *mutex);
+
+/* Removes the name; open handles go on. -EBADMSG, and nothing removed, when it is no mutex. */
+NARU_API int naru_mutex_unlink(const char *name);
+
+/*
+ * semaphore -- a count that anyone may raise and that a waiter lowers by one
+ *
+ * Death      A process killed at any instruction of post or wait leaves the count as it was or as it
+ *            was to become, and whoever sleeps on a positive count is woken.
+ * Source     after the futex semaphore of U. Drepper, "Futexes Are Tricky"; the post that changes the
+ *            count and wakes in one system call (FUTEX_WAKE_OP) is what makes it safe to kill.
+ */
 struct naru_semaphore;
 
 /* Memory of an unnamed semaphore, to be placed in memory that processes share. */
@@ -25,8 +85,7 @@ struct naru_semaphore_state {
 };
 
 /*
- * Opens or creates (options->create, file_mode) the semaphore `name`: "name" is the caller's own
- * among this user's objects, "/path" a file. `initial` (0..1,073,741,823) counts only for who
+ * Opens or creates (options->create, file_mode) the semaphore `name`. `initial` (0..1,073,741,823) counts only for who
  * creates it. options may be NULL. Errors: -EINVAL; -ENOENT; -EEXIST; -EACCES; -ENOSPC;
  * -EBADMSG the file is no semaphore; -EPROTO one of another layout version; -EOPNOTSUPP an option
  * other than these two.

@@ -90,13 +90,25 @@ int nr_os_futex_wake(const uint32_t *word, unsigned count)
     return woken < 0 ? -errno : (int)woken;
 }
 
-int nr_os_futex_add_and_wake(uint32_t *word)
+static int nr_os_futex_change_and_wake(uint32_t *word, unsigned change, unsigned operand)
 {
-    const unsigned operation =
-        ((unsigned)FUTEX_OP_ADD << 28) | ((unsigned)FUTEX_OP_CMP_EQ << 24) | (1u << 12);
+    unsigned operation = (change << 28) | ((unsigned)FUTEX_OP_CMP_EQ << 24) | (operand << 12);
     long woken = syscall(SYS_futex, word, FUTEX_WAKE_OP, INT_MAX, 0L, word, operation);
 
     return woken < 0 ? -errno : (int)woken;
+}
+
+int nr_os_futex_add_and_wake(uint32_t *word)
+{
+    return nr_os_futex_change_and_wake(word, FUTEX_OP_ADD, 1);
+}
+
+int nr_os_futex_store_and_wake(uint32_t *word, uint32_t value)
+{
+    if (value == 0)
+        return nr_os_futex_change_and_wake(word, FUTEX_OP_SET, 0);
+    return nr_os_futex_change_and_wake(word, FUTEX_OP_SET | FUTEX_OP_OPARG_SHIFT,
+                                       (unsigned)__builtin_ctz(value));
 }
 
 /*

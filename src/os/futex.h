@@ -33,6 +33,9 @@ int nr_os_futex_wake(const uint32_t *word, unsigned count);
 /* Adds 1 to the word and wakes all who sleep on it, in one step that a kill can't divide. */
 int nr_os_futex_add_and_wake(uint32_t *word);
 
+/* The same, but the word becomes `value`: 0 or a power of two. */
+int nr_os_futex_store_and_wake(uint32_t *word, uint32_t value);
+
 /*
  * Leaves `word` pending in the calling thread, until another one is armed, the thread uses a robust mutex,
  * or nr_os_futex_disarm(word). A few instructions, no system call. If the thread is in the middle of locking

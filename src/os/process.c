@@ -217,3 +217,18 @@ uint64_t nr_os_pid_namespace(void)
 
     return stat("/proc/self/ns/pid", &status) < 0 ? 0 : status.st_ino;
 }
+
+uint64_t nr_os_pid_home(void)
+{
+    uint64_t home = nr_os_pid_namespace();
+    char boot[64];
+    int fd = home ? open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC) : -1;
+
+    if (fd < 0)
+        return 0;
+    ssize_t size = read(fd, boot, sizeof boot);
+    close(fd);
+    for (ssize_t i = 0; i < size; i++) /* FNV-1a */
+        home = (home ^ (unsigned char)boot[i]) * UINT64_C(0x100000001b3);
+    return size > 0 ? home : 0;
+}

@@ -66,3 +66,7 @@ uint64_t nr_os_process_start_time(pid_t pid); /* in ticks since boot; 0 when unk
 
 /* The inode of the calling process's PID namespace; 0 when /proc is not there. */
 uint64_t nr_os_pid_namespace(void);
+
+/* Names that namespace and this boot of the machine: a process id written down under one means nothing under
+   another. 0 when unknown. */
+uint64_t nr_os_pid_home(void);

@@ -23,24 +23,18 @@
 #include "base/error.h"
 #include "os/clock.h"
 #include "os/futex.h"
-#include "sync/named.h"
+#include "sync/object.h"
 #include <assert.h>
 #include <naru/sync.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define NR_SEMAPHORE_SLEEPERS  UINT32_C(0x80000000)
 #define NR_SEMAPHORE_COUNT_MAX UINT32_C(0x3fffffff)
 
-enum {
-    NR_SEMAPHORE_MAGIC = 0x4e525331, /* "NRS1": the last byte is the version of the layout */
-    NR_SEMAPHORE_VERSION_MASK = 0xff,
-};
-
 struct naru_semaphore {
     struct naru_semaphore_state *state;
-    struct nr_named_memory mapping; /* empty for one that the caller placed */
+    struct nr_object object;
 };
 
 static_assert(sizeof(struct naru_semaphore_state) == 8 &&
@@ -156,47 +150,32 @@ static int nr_semaphore_check_initial(uint32_t initial)
                    NR_SEMAPHORE_COUNT_MAX);
 }
 
-/* The magic comes last: who sees it sees a whole semaphore. */
 static void nr_semaphore_write(void *memory, const void *initial)
 {
     struct naru_semaphore_state *state = memory;
 
     atomic_store_explicit(nr_semaphore_atomic(&state->word), *(const uint32_t *)initial,
                           memory_order_relaxed);
-    atomic_store_explicit(nr_semaphore_atomic(&state->magic), NR_SEMAPHORE_MAGIC,
-                          memory_order_release);
 }
 
-static int nr_semaphore_check(struct naru_semaphore_state *state, size_t size_bytes,
-                              const char *name)
-{
-    uint32_t magic = 0;
+static const struct nr_object_kind nr_semaphore_kind = {
+    .name = "semaphore",
+    .suffix = ".semaphore",
+    .magic = 0x4e525331, /* "NRS1" */
+    .size_bytes = sizeof(struct naru_semaphore_state),
+    .alignment_bytes = _Alignof(struct naru_semaphore_state),
+    .write = nr_semaphore_write,
+};
 
-    if (size_bytes == sizeof *state)
-        magic = atomic_load_explicit(nr_semaphore_atomic(&state->magic), memory_order_acquire);
-    if (magic == NR_SEMAPHORE_MAGIC)
-        return 0;
-    if ((magic | NR_SEMAPHORE_VERSION_MASK) == (NR_SEMAPHORE_MAGIC | NR_SEMAPHORE_VERSION_MASK))
-        return nr_fail(
-            -EPROTO,
-            "%s is a semaphore of layout '%c', and naru %s knows '%c'; use the library it "
-            "was made with, or remove it and make it anew",
-            name, (int)(magic & NR_SEMAPHORE_VERSION_MASK), naru_version(),
-            NR_SEMAPHORE_MAGIC & NR_SEMAPHORE_VERSION_MASK);
-    return nr_fail(-EBADMSG,
-                   "%s is no semaphore of Naru's; give another name, or memory that "
-                   "naru_semaphore_init() has prepared",
-                   name);
-}
-
-static int nr_semaphore_new(struct naru_semaphore **ret, struct naru_semaphore_state *state,
-                            const struct nr_named_memory *mapping)
+static int nr_semaphore_new(struct naru_semaphore **ret, struct nr_object *object)
 {
     struct naru_semaphore *semaphore = malloc(sizeof *semaphore);
 
-    if (!semaphore)
+    if (!semaphore) {
+        nr_object_close(object);
         return nr_fail(-ENOMEM, "no memory for the handle of a semaphore");
-    *semaphore = (struct naru_semaphore){.state = state, .mapping = *mapping};
+    }
+    *semaphore = (struct naru_semaphore){.state = object->state, .object = *object};
     *ret = semaphore;
     return 0;
 }
@@ -204,86 +183,42 @@ static int nr_semaphore_new(struct naru_semaphore **ret, struct naru_semaphore_s
 int naru_semaphore_open(struct naru_semaphore **ret, const char *name, uint32_t initial,
                         const struct naru_options *options)
 {
-    struct nr_named named = {
-        .kind = "semaphore",
-        .text = name,
-        .size_bytes = sizeof(struct naru_semaphore_state),
-        .init = nr_semaphore_write,
-        .argument = &initial,
-    };
-    struct nr_named_memory mapping;
+    struct nr_object object;
 
     if (!ret || !name)
         return nr_fail(-EINVAL, "naru_semaphore_open() needs a place for the handle, and a name");
     int result = nr_semaphore_check_initial(initial);
     if (result == 0)
-        result = nr_named_options(&named, options);
-    if (result == 0)
-        result = nr_named_path(&named, name, ".semaphore");
-    if (result == 0)
-        result = nr_named_open(&mapping, &named);
-    if (result < 0)
-        return result;
-    result = nr_semaphore_check(mapping.memory, mapping.size_bytes, named.path);
-    if (result == 0)
-        result = nr_semaphore_new(ret, mapping.memory, &mapping);
-    if (result < 0)
-        nr_named_deinit(&mapping);
-    return result;
-}
-
-static int nr_semaphore_check_place(const struct naru_semaphore_state *state)
-{
-    if (state && (uintptr_t)state % _Alignof(struct naru_semaphore_state) == 0)
-        return 0;
-    return nr_fail(-EINVAL, "a semaphore can't stand at %p; give memory aligned to %zu bytes",
-                   (const void *)state, _Alignof(struct naru_semaphore_state));
+        result = nr_object_open(&object, &nr_semaphore_kind, name, &initial, options);
+    return result < 0 ? result : nr_semaphore_new(ret, &object);
 }
 
 int naru_semaphore_init(struct naru_semaphore_state *state, uint32_t initial)
 {
-    int result = nr_semaphore_check_place(state);
+    int result = nr_semaphore_check_initial(initial);
 
-    if (result == 0)
-        result = nr_semaphore_check_initial(initial);
-    if (result == 0)
-        nr_semaphore_write(state, &initial);
-    return result;
+    return result < 0 ? result : nr_object_init(state, &nr_semaphore_kind, &initial);
 }
 
 int naru_semaphore_attach(struct naru_semaphore **ret, struct naru_semaphore_state *state)
 {
+    struct nr_object object;
+
     if (!ret)
         return nr_fail(-EINVAL, "naru_semaphore_attach() needs a place for the handle");
-    int result = nr_semaphore_check_place(state);
-    if (result == 0)
-        result = nr_semaphore_check(state, sizeof *state, "the memory given");
-    return result < 0 ? result : nr_semaphore_new(ret, state, &(struct nr_named_memory){0});
+    int result = nr_object_attach(&object, &nr_semaphore_kind, state);
+    return result < 0 ? result : nr_semaphore_new(ret, &object);
 }
 
 void naru_semaphore_close(struct naru_semaphore *semaphore)
 {
     if (!semaphore)
         return;
-    nr_named_deinit(&semaphore->mapping);
+    nr_object_close(&semaphore->object);
     free(semaphore);
 }
 
 int naru_semaphore_unlink(const char *name)
 {
-    struct nr_named named = {.kind = "semaphore", .text = name, .create = NARU_ATTACH};
-    struct nr_named_memory mapping;
-
-    if (!name)
-        return nr_fail(-EINVAL, "naru_semaphore_unlink() needs a name");
-    int result = nr_named_path(&named, name, ".semaphore");
-    if (result == 0)
-        result = nr_named_open(&mapping, &named);
-    if (result < 0)
-        return result;
-    result = nr_semaphore_check(mapping.memory, mapping.size_bytes, named.path);
-    nr_named_deinit(&mapping);
-    if (result == -EPROTO) /* of another version, but a semaphore */
-        result = 0;
-    return result < 0 ? result : nr_named_unlink(&named);
+    return nr_object_unlink(&nr_semaphore_kind, name);
 }

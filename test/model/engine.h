@@ -24,6 +24,9 @@ enum {
     MODEL_STACK_BYTES = 1 << 16,
     MODEL_OPTIONS = 8,
     MODEL_NOBODY = 255,
+    MODEL_SLEEPS = 4, /* words that one sleeps on */
+    MODEL_HOLDS = 8,
+    MODEL_NOWHERE = UINT32_MAX,
 };
 
 struct model_view {
@@ -60,14 +63,16 @@ struct model_process {
     struct model_view stored;                  /* `now` at its last store */
     struct model_key stack_key;
     char *sp;
-    uint32_t sleeps_on;
-    uint8_t has_stack_key; /* it is that of the stack as it is now */
+    uint32_t sleeps_on[MODEL_SLEEPS]; /* offsets, or MODEL_NOWHERE */
+    uint32_t aimed_at;                /* the same */
+    uint8_t has_stack_key;            /* it is that of the stack as it is now */
     uint8_t status, is_started;
     uint8_t is_changed; /* by others, since it last began to wait */
     uint8_t is_stale;   /* it has read an older value since then */
     uint8_t has_news;   /* somebody died, and it has not looked since */
     uint8_t is_woken_by_death;
     uint8_t on_death_word;
+    uint8_t is_patient; /* asleep, it does not look for deaths by itself */
     uint8_t is_writing; /* its last access was a plain write */
 };
 
@@ -82,7 +87,8 @@ enum model_kind {
     MODEL_READ,
     MODEL_NEXT,
     MODEL_RECHECK,
-    MODEL_DEATH_WAKES
+    MODEL_DEATH_WAKES,
+    MODEL_WAKES_ONE
 };
 
 struct model_option {
@@ -101,6 +107,8 @@ struct model_world {
     uint8_t options_count;
     uint8_t chosen;
     struct model_option options[MODEL_OPTIONS];
+    uint32_t wakes_count; /* words that the kernel has yet to wake one on */
+    uint32_t wakes_on[MODEL_HOLDS];
     uint32_t steps, log_count;
 };
 
@@ -155,6 +163,8 @@ void model_fence(int order);
 void model_plain(const volatile void *place, size_t size, bool is_write);
 void model_join(struct model_view *view, const struct model_view *other);
 uint64_t model_newest(const volatile void *place, unsigned size);
+/* By the kernel, in the current process's name. */
+void model_store_by_kernel(volatile void *place, uint32_t value, int order);
 
 /* -- snapshot.c -- */
 

@@ -203,6 +203,14 @@ void model_store(volatile void *place, unsigned size, uint64_t value, int order)
     model_append(place, size, model_location(place, size), value, order, NULL);
 }
 
+void model_store_by_kernel(volatile void *place, uint32_t value, int order)
+{
+    unsigned location = model_location(place, sizeof value);
+    struct model_store before = *model_store_of(location, model_locations[location].count - 1);
+
+    model_append(place, sizeof value, location, value, order, &before);
+}
+
 bool model_compare_exchange(volatile void *place, unsigned size, uint64_t *expected, uint64_t value,
                             int order, int failure_order, bool is_weak)
 {

@@ -71,6 +71,24 @@ bool model_repair_dead(unsigned me, void (*repair)(unsigned me, unsigned dead));
 bool model_sleep(const uint32_t *word, uint32_t value, bool on_death_word);
 void model_wake(const uint32_t *word);
 
+/*
+ * What the kernel does with a robust list (os/robust.h). model_hold() names a word, in init: when process i dies and the
+ * word's lowest 30 bits are i + 1, they become 0, its bit 30 is set, bit 31 stays, and if that is set one who sleeps there is
+ * woken. model_aim(): when the calling process dies and the word has no owner then, one who sleeps on it is woken; NULL: no
+ * word.
+ */
+void model_hold(const void *word);
+void model_aim(const void *word);
+
+/* Sleeps while each word has its value, until a wake of one of them. It does not look for deaths; `is_patient` false: it
+   does after a while, as above. What it returns may be for nothing. */
+void model_sleep_on(const uint32_t *const words[], const uint32_t values[], unsigned count,
+                    bool is_patient);
+
+/* A system call that changes the word and wakes all who sleep on it, in one step. */
+void model_store_and_wake(uint32_t *word, uint32_t value);
+void model_add_and_wake(uint32_t *word);
+
 /* membarrier(2), for which all processes are registered. */
 bool model_barrier(void);
 

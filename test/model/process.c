@@ -15,6 +15,9 @@
 struct model_world model_world;
 bool model_is_inside;
 
+static uint32_t model_holds[MODEL_HOLDS];
+static unsigned model_holds_count;
+
 static char *model_stacks;
 static char *model_search_sp;
 static enum model_event model_last_event;
@@ -57,9 +60,11 @@ void model_processes_init(void)
         abort();
     memset(model_stacks, 0, (size_t)MODEL_PROCESSES * MODEL_STACK_BYTES); /* of the last search */
     memset(&model_world, 0, sizeof model_world);
+    model_holds_count = 0;
     model_world.current = MODEL_NOBODY;
     for (unsigned i = 0; i < MODEL_PROCESSES; i++) {
         model_world.processes[i].now.clock[i] = 1;
+        model_world.processes[i].aimed_at = MODEL_NOWHERE;
         if (i >= model_scenario->processes)
             model_world.processes[i].status = MODEL_FINISHED;
     }
@@ -133,10 +138,26 @@ static bool model_is_on_death_word(const struct model_process *it)
     return it->status == MODEL_ASLEEP && it->on_death_word;
 }
 
+static bool model_is_asleep_on(const struct model_process *it, uint32_t offset)
+{
+    for (unsigned i = 0; i < MODEL_SLEEPS && it->status == MODEL_ASLEEP; i++)
+        if (it->sleeps_on[i] == offset)
+            return true;
+    return false;
+}
+
 unsigned model_options_next(struct model_option *ret)
 {
     unsigned count = 0;
 
+    for (; model_world.wakes_count; model_world.wakes_count--) {
+        uint32_t word = model_world.wakes_on[model_world.wakes_count - 1];
+        for (uint8_t i = 0; i < model_scenario->processes; i++)
+            if (model_is_asleep_on(&model_world.processes[i], word))
+                ret[count++] = (struct model_option){MODEL_WAKES_ONE, i};
+        if (count)
+            return count;
+    }
     if (model_world.death_wakes) {
         for (uint8_t i = 0; i < model_scenario->processes; i++)
             if (model_is_on_death_word(&model_world.processes[i]))
@@ -151,7 +172,8 @@ unsigned model_options_next(struct model_option *ret)
     if (count)
         return count;
     for (uint8_t i = 0; i < model_scenario->processes; i++)
-        if (model_world.processes[i].status == MODEL_ASLEEP && model_world.processes[i].has_news)
+        if (model_world.processes[i].status == MODEL_ASLEEP && model_world.processes[i].has_news &&
+            !model_world.processes[i].is_patient)
             ret[count++] = (struct model_option){MODEL_RECHECK, i};
     return count;
 }
@@ -163,11 +185,38 @@ void model_changed(void)
             model_world.processes[i].is_changed = true;
 }
 
+static void model_wake_one(uint32_t offset)
+{
+    model_world.wakes_on[model_world.wakes_count++] = offset;
+}
+
+/* What the kernel does for the current process, which has just died. */
+static void model_give_back(void)
+{
+    enum { WAITERS = 31, DIED = 30 };
+    uint32_t aim = model_me()->aimed_at, owner_mask = (UINT32_C(1) << DIED) - 1;
+
+    if (aim != MODEL_NOWHERE && !(model_newest(model_shared + aim, 4) & owner_mask))
+        model_wake_one(aim);
+    for (unsigned i = 0; i < model_holds_count; i++) {
+        char *word = model_shared + model_holds[i];
+        uint32_t value = (uint32_t)model_newest(word, 4);
+        if ((value & owner_mask) != model_world.current + 1u)
+            continue;
+        value = (value & UINT32_C(1) << WAITERS) | UINT32_C(1) << DIED;
+        model_log(MODEL_LOG_STORE, word, __ATOMIC_RELEASE, value, 0, NULL);
+        model_store_by_kernel(word, value, __ATOMIC_RELEASE);
+        if (value >> WAITERS)
+            model_wake_one(model_holds[i]);
+    }
+}
+
 void model_kill(void)
 {
     struct model_process *victim = model_me();
 
     model_log(MODEL_LOG_KILLED, NULL, 0, 0, 0, NULL);
+    model_give_back();
     memcpy(victim->now.seen, victim->stored.seen, sizeof victim->now.seen);
     memset(&victim->stored, 0, sizeof victim->stored);
     victim->acquired = victim->released = victim->stored;
@@ -321,28 +370,90 @@ bool model_repair_dead(unsigned me, void (*repair)(unsigned me, unsigned dead))
     return has_repaired;
 }
 
+static uint32_t model_offset(const void *place)
+{
+    return (uint32_t)((uintptr_t)place - (uintptr_t)model_shared);
+}
+
+/* False: a word has changed already. */
+static bool model_lie_down(const uint32_t *const words[], const uint32_t values[], unsigned count)
+{
+    struct model_process *me = model_me();
+
+    model_point(false);
+    for (unsigned i = 0; i < count; i++)
+        if (model_newest(words[i], sizeof **words) != values[i])
+            return false;
+    for (unsigned i = 0; i < MODEL_SLEEPS; i++)
+        me->sleeps_on[i] = i < count ? model_offset(words[i]) : MODEL_NOWHERE;
+    me->status = MODEL_ASLEEP;
+    me->is_woken_by_death = me->on_death_word = me->is_patient = false;
+    for (unsigned i = 0; i < count; i++)
+        model_log(MODEL_LOG_SLEEP, words[i], 0, values[i], 0, NULL);
+    return true;
+}
+
 bool model_sleep(const uint32_t *word, uint32_t value, bool on_death_word)
 {
-    model_point(false);
-    if (model_newest(word, sizeof *word) != value)
+    if (!model_lie_down(&word, &value, 1))
         return false;
-    model_me()->status = MODEL_ASLEEP;
-    model_me()->sleeps_on = (uint32_t)((uintptr_t)word - (uintptr_t)model_shared);
-    model_me()->is_woken_by_death = false;
     model_me()->on_death_word = on_death_word;
-    model_log(MODEL_LOG_SLEEP, word, 0, value, 0, NULL);
     model_leave(MODEL_BLOCKED);
     return model_me()->is_woken_by_death;
 }
 
-void model_wake(const uint32_t *word)
+void model_sleep_on(const uint32_t *const words[], const uint32_t values[], unsigned count,
+                    bool is_patient)
 {
-    uint32_t offset = (uint32_t)((uintptr_t)word - (uintptr_t)model_shared);
+    if (count > MODEL_SLEEPS)
+        model_fail("sleeps on more than %d words", MODEL_SLEEPS);
+    if (!model_lie_down(words, values, count))
+        return;
+    model_me()->is_patient = is_patient;
+    model_leave(MODEL_BLOCKED);
+    model_me()->has_news = false;
+}
 
-    model_point(true);
+static void model_wake_all(const uint32_t *word)
+{
     model_log(MODEL_LOG_WAKE, word, 0, 0, 0, NULL);
     for (unsigned i = 0; i < model_scenario->processes; i++)
-        if (model_world.processes[i].status == MODEL_ASLEEP &&
-            model_world.processes[i].sleeps_on == offset)
+        if (model_is_asleep_on(&model_world.processes[i], model_offset(word)))
             model_world.processes[i].status = MODEL_READY;
+}
+
+void model_wake(const uint32_t *word)
+{
+    model_point(true);
+    model_wake_all(word);
+}
+
+/* Ordered by what the caller has done before, and by no more. */
+void model_store_and_wake(uint32_t *word, uint32_t value)
+{
+    model_point(true);
+    model_log(MODEL_LOG_STORE, word, __ATOMIC_RELAXED, value, 0, NULL);
+    model_store_by_kernel(word, value, __ATOMIC_RELAXED);
+    model_wake_all(word);
+}
+
+void model_add_and_wake(uint32_t *word)
+{
+    model_point(true);
+    uint32_t value = (uint32_t)model_newest(word, sizeof *word) + 1;
+    model_log(MODEL_LOG_STORE, word, __ATOMIC_RELAXED, value, 0, NULL);
+    model_store_by_kernel(word, value, __ATOMIC_RELAXED);
+    model_wake_all(word);
+}
+
+void model_hold(const void *word)
+{
+    if (model_holds_count == MODEL_HOLDS)
+        model_fail("more than %d words that are held", MODEL_HOLDS);
+    model_holds[model_holds_count++] = model_offset(word);
+}
+
+void model_aim(const void *word)
+{
+    model_me()->aimed_at = word ? model_offset(word) : MODEL_NOWHERE;
 }

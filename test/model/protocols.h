@@ -5,6 +5,7 @@
 
 extern const struct model_protocol model_calls, model_calls_contracts, model_calls_late;
 extern const struct model_protocol model_gate;
+extern const struct model_protocol model_hold_protocol;
 extern const struct model_protocol model_line_ring;
 extern const struct model_protocol model_litmus;
 extern const struct model_protocol model_participants;
@@ -17,6 +18,7 @@ static const struct model_protocol *const model_protocols[] = {
     &model_line_ring,
     &model_litmus,
     &model_gate,
+    &model_hold_protocol,
     &model_participants,
     &model_slot_ring,
     &model_slot_ring_chunks,

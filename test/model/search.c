@@ -105,6 +105,10 @@ static void model_take(struct model_option option, unsigned index)
         model_world.processes[option.which].status = MODEL_READY;
         model_world.processes[option.which].is_woken_by_death = true;
         break;
+    case MODEL_WAKES_ONE:
+        model_world.wakes_count--;
+        model_world.processes[option.which].status = MODEL_READY;
+        break;
     case MODEL_RECHECK:
         model_world.processes[option.which].has_news = false;
         model_world.processes[option.which].is_woken_by_death = true;
@@ -325,7 +329,7 @@ struct model_result model_search(const struct model_scenario *scenario)
 static unsigned model_draw(const struct model_option *options, unsigned count)
 {
     if (options[0].kind == MODEL_NEXT || options[0].kind == MODEL_RECHECK ||
-        options[0].kind == MODEL_DEATH_WAKES)
+        options[0].kind == MODEL_DEATH_WAKES || options[0].kind == MODEL_WAKES_ONE)
         return (unsigned)(model_random() % count);
     if (model_random() % 12)
         return 0;

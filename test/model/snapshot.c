@@ -193,7 +193,9 @@ static void model_mix_process(struct model_key *key, unsigned index,
     /* What was acquired counts only beyond what is known. */
     struct model_view acquired = it->acquired;
     model_join(&acquired, &it->now);
-    model_mix(key, flags, it->sleeps_on);
+    model_mix(key, flags, it->aimed_at | (uint64_t)it->is_patient << 32);
+    for (unsigned i = 0; i < MODEL_SLEEPS; i += 2)
+        model_mix(key, it->sleeps_on[i], it->sleeps_on[i + 1]);
     model_mix_view(key, &it->now, floor);
     if (model_has_fences) {
         model_mix_view(key, &acquired, floor);
@@ -241,9 +243,12 @@ static void model_mix_cells(struct model_key *key, const struct model_floor *flo
 /* What both keys have in common: memory and stacks. A stack changes only while its process runs. */
 struct model_key model_key_of_bytes(void)
 {
-    struct model_key key = {model_world.current,
-                            model_world.repaired | (uint64_t)model_world.death_wakes << 8};
+    struct model_key key = {model_world.current, model_world.repaired |
+                                                     (uint64_t)model_world.death_wakes << 8 |
+                                                     (uint64_t)model_world.wakes_count << 16};
 
+    for (unsigned i = 0; i < model_world.wakes_count; i++)
+        model_mix(&key, model_world.wakes_on[i], i);
     model_mix_bytes(&key, model_shared, model_scenario->shared_bytes);
     model_mix_bytes(&key, model_scenario->state, model_scenario->state_bytes);
     for (unsigned i = 0; i < model_scenario->processes; i++) {
