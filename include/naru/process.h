@@ -20,6 +20,7 @@ extern "C" {
 #endif
 
 struct naru_child;
+struct naru_zygote;
 
 /* A descriptor to hand down: `fd` here is `target` in the child. */
 struct naru_spawn_fd {
@@ -71,7 +72,9 @@ struct naru_spawn_options {
     int32_t death_signal;     /* what it gets when the parent dies; default SIGKILL */
     uint32_t own_group; /* 1: leads a process group, which is signalled and ended as a whole */
     uint32_t reserved0;
-    uint64_t reserved[8];
+    struct naru_zygote *zygote; /* who forks; default: the caller; functions only */
+    size_t context_size_bytes;  /* with a zygote: so much of *context is copied to the child */
+    uint64_t reserved[6];
 };
 
 /*
@@ -96,6 +99,18 @@ NARU_API int naru_spawn(struct naru_child **ret, int (*function)(void *context),
  */
 NARU_API int naru_spawn_program(struct naru_child **ret, const char *const *argv,
                                 const struct naru_spawn_options *options);
+
+/*
+ * A zygote is a process that is forked early and forks for its maker later: what that costs depends on the zygote's
+ * size, not on how large its maker has become. Open it while the process is small, and give it in options->zygote. The child
+ * then has the memory, working directory and environment of the process as it was when the zygote was opened: `function` has to be in it,
+ * `context` is copied (up to 64 KiB, context_size_bytes; else NULL), descriptors are handed down (up to 250), but no ends of pairs:
+ * open channels by name, or pipe://N by number. The zygote dies with its maker, and its children with it. A child's
+ * handle may outlive naru_zygote_close(), but the child does not: it is killed. Errors of open: those of naru_spawn(). If the
+ * zygote was killed, naru_spawn() gives -EOWNERDEAD; open another one. Thread-safe, but for close.
+ */
+NARU_API int naru_zygote_open(struct naru_zygote **ret);
+NARU_API void naru_zygote_close(struct naru_zygote *zygote);
 
 enum naru_death_cause {
     NARU_EXITED = 1,    /* by itself: exit_status */

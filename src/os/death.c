@@ -29,8 +29,8 @@ static int64_t nr_os_end_ns(struct timeval time)
     return (int64_t)time.tv_sec * 1000000000 + (int64_t)time.tv_usec * 1000;
 }
 
-/* Of a child that another wait, or the kernel itself, takes or has taken: it may be just at it. */
-static void nr_os_end_ask(int pidfd, struct nr_os_end *ret)
+/* Somebody may be just at it. */
+static void nr_os_end_look(int pidfd, struct nr_os_end *ret)
 {
     const struct timespec nap = {.tv_nsec = 1000000};
 
@@ -50,24 +50,30 @@ static void nr_os_end_ask(int pidfd, struct nr_os_end *ret)
     }
 }
 
-int nr_os_end_take(int pidfd, bool leave, struct nr_os_end *ret)
+static const struct nr_os_end nr_os_end_unknown = {.exit_status = -1,
+                                                   .user_ns = -1,
+                                                   .system_ns = -1,
+                                                   .resident_max_bytes = -1};
+
+void nr_os_end_ask(int pidfd, struct nr_os_end *ret)
+{
+    *ret = nr_os_end_unknown;
+    nr_os_end_look(pidfd, ret);
+}
+
+static int nr_os_end_wait(int kind, int which, bool leave, struct nr_os_end *ret)
 {
     int options = WEXITED | __WALL | (leave ? WNOWAIT : 0);
     struct rusage usage = {0};
     siginfo_t info = {0};
     long result;
 
-    *ret = (struct nr_os_end){
-        .exit_status = -1, .user_ns = -1, .system_ns = -1, .resident_max_bytes = -1};
+    *ret = nr_os_end_unknown;
     do
-        result = syscall(SYS_waitid, NR_P_PIDFD, pidfd, &info, options, &usage);
+        result = syscall(SYS_waitid, kind, which, &info, options, &usage);
     while (result < 0 && errno == EINTR);
-    if (result < 0 && errno != ECHILD)
+    if (result < 0)
         return -errno;
-    if (result < 0) {
-        nr_os_end_ask(pidfd, ret);
-        return 0;
-    }
     ret->is_known = ret->is_ours = true;
     if (info.si_code == CLD_EXITED)
         ret->exit_status = info.si_status & 0xff;
@@ -78,6 +84,21 @@ int nr_os_end_take(int pidfd, bool leave, struct nr_os_end *ret)
     ret->system_ns = nr_os_end_ns(usage.ru_stime);
     ret->resident_max_bytes = (int64_t)usage.ru_maxrss * 1024;
     return 0;
+}
+
+int nr_os_end_take(int pidfd, bool leave, struct nr_os_end *ret)
+{
+    int result = nr_os_end_wait(NR_P_PIDFD, pidfd, leave, ret);
+
+    if (result != -ECHILD)
+        return result;
+    nr_os_end_look(pidfd, ret);
+    return 0;
+}
+
+int nr_os_end_take_by_pid(pid_t pid, bool leave, struct nr_os_end *ret)
+{
+    return nr_os_end_wait(P_PID, pid, leave, ret);
 }
 
 void nr_os_wait_for(pid_t pid)
@@ -136,6 +157,11 @@ int nr_os_oom_names(pid_t pid, int64_t since_ns)
 int nr_os_pidfd_signal(int pidfd, int signal_number)
 {
     return syscall(SYS_pidfd_send_signal, pidfd, signal_number, NULL, 0) < 0 ? -errno : 0;
+}
+
+int nr_os_pid_signal(pid_t pid, int signal_number)
+{
+    return kill(pid, signal_number) < 0 ? -errno : 0;
 }
 
 int nr_os_pidfd_signal_group(int pidfd, pid_t leader, int signal_number)

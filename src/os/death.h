@@ -25,6 +25,12 @@ struct nr_os_end {
 /* Of a child that is dead: looks, and takes it unless `leave`. 0, or -errno; *ret says whether it could be known. */
 int nr_os_end_take(int pidfd, bool leave, struct nr_os_end *ret);
 
+/* The same by its pid, for one that only the caller waits for. -ECHILD: it is no child. */
+int nr_os_end_take_by_pid(pid_t pid, bool leave, struct nr_os_end *ret);
+
+/* Only what a pidfd tells of one that another process has waited for. */
+void nr_os_end_ask(int pidfd, struct nr_os_end *ret);
+
 /* Waits for a child by its pid: for one that nobody else can know yet. */
 void nr_os_wait_for(pid_t pid);
 
@@ -37,4 +43,5 @@ int nr_os_oom_names(pid_t pid, int64_t since_ns);
 /* A signal by pidfd, or to the group that its process leads or led. -ESRCH: it is dead; there is none in it. Before Linux
    6.9 the group is told by number, which is certain only as long as nobody has waited for the leader. */
 int nr_os_pidfd_signal(int pidfd, int signal_number);
+int nr_os_pid_signal(pid_t pid, int signal_number); /* of one's own child */
 int nr_os_pidfd_signal_group(int pidfd, pid_t leader, int signal_number);

@@ -49,6 +49,61 @@ int nr_os_link_get(int fd, void *data, size_t size_bytes)
     return 0;
 }
 
+union nr_os_link_control {
+    struct cmsghdr header;
+    char room[CMSG_SPACE(NR_LINK_FDS_MAX * sizeof(int))];
+};
+
+int nr_os_link_put_packet(int fd, const struct iovec *parts, int parts_count, const int *fds,
+                          unsigned fds_count)
+{
+    union {
+        const struct iovec *given;
+        struct iovec *wanted;
+    } vector = {.given = parts};
+    union nr_os_link_control control = {0};
+    struct msghdr message = {.msg_iov = vector.wanted, .msg_iovlen = (size_t)parts_count};
+    ssize_t size;
+
+    if (fds_count) {
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(fds_count * sizeof(int));
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(fds_count * sizeof(int));
+        memcpy(CMSG_DATA(header), fds, fds_count * sizeof(int));
+    }
+    do
+        size = sendmsg(fd, &message, MSG_NOSIGNAL);
+    while (size < 0 && errno == EINTR);
+    return size < 0 ? -errno : 0;
+}
+
+int nr_os_link_get_packet(int fd, void *data, size_t capacity_bytes, int *fds, unsigned *fds_count)
+{
+    union nr_os_link_control control;
+    struct iovec part = {data, capacity_bytes};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = CMSG_SPACE(*fds_count * sizeof(int))};
+    ssize_t size;
+
+    do
+        size = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    while (size < 0 && errno == EINTR);
+    *fds_count = 0;
+    if (size <= 0)
+        return size < 0 && errno != ECONNRESET ? -errno : -EPIPE;
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+        *fds_count = (unsigned)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(header), *fds_count * sizeof(int));
+    }
+    return message.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EMSGSIZE : (int)size;
+}
+
 int nr_os_link_has(int fd)
 {
     int count = 0;

@@ -7,6 +7,7 @@
  */
 #include <stddef.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 int nr_os_link_new(int ret[2]); /* blocking, close-on-exec */
 
@@ -14,6 +15,15 @@ int nr_os_link_new(int ret[2]); /* blocking, close-on-exec */
 int nr_os_link_put(int fd, const void *data, size_t size_bytes);
 /* All of it; -EPIPE: it ended before. */
 int nr_os_link_get(int fd, void *data, size_t size_bytes);
+
+/*
+ * Packets with descriptors. A packet link is made by nr_os_socket_pair(). get: the size, -EPIPE the other side is closed;
+ * *fds_count is the room before and the number after; the descriptors are close-on-exec.
+ */
+enum { NR_LINK_FDS_MAX = 253 };
+int nr_os_link_put_packet(int fd, const struct iovec *parts, int parts_count, const int *fds,
+                          unsigned fds_count);
+int nr_os_link_get_packet(int fd, void *data, size_t capacity_bytes, int *fds, unsigned *fds_count);
 
 /* Does a byte wait there? */
 int nr_os_link_has(int fd);

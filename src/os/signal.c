@@ -38,6 +38,14 @@ const char *nr_os_signal_name(int signal_number)
     return name;
 }
 
+void nr_os_signal_block_all(void)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+}
+
 int nr_os_signal_first(void)
 {
     return SIGRTMIN;

@@ -19,6 +19,7 @@ enum { NR_SYS_READ = SYS_read };
 #define NR_OS_SIGTERM 15
 int nr_os_signal_continue(void);                  /* SIGCONT, whose number depends on the machine */
 const char *nr_os_signal_name(int signal_number); /* "SIGTERM"; a thread's own memory */
+void nr_os_signal_block_all(void); /* in the calling thread */
 int nr_os_signal_first(void); /* SIGRTMIN, SIGRTMAX: what libc leaves to programs */
 int nr_os_signal_last(void);
 

@@ -37,6 +37,7 @@ void nr_child_free(struct naru_child *child)
     nr_os_keeper_remove(&child->charge);
     nr_os_close(&child->pidfd);
     nr_os_close(&child->ready_fd);
+    nr_zygote_let_go(child->zygote);
     free(child->channels);
     free(child);
 }

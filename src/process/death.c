@@ -88,11 +88,17 @@ static void nr_death_describe(struct naru_death *death)
                  (unsigned long long)death->loans);
 }
 
+int nr_death_take(struct naru_child *child, bool leave, struct nr_os_end *ret)
+{
+    return child->zygote ? nr_zygote_end_take(child->zygote, child, leave, ret)
+                         : nr_os_end_take(child->pidfd, leave, ret);
+}
+
 int nr_death_judge(struct naru_child *child)
 {
     struct nr_os_end end;
 
-    int result = nr_os_end_take(child->pidfd, true, &end);
+    int result = nr_death_take(child, true, &end);
     if (result < 0)
         return nr_fail(result, "can't wait for process %d: %s", (int)child->pid,
                        nr_error_name(result));
@@ -115,7 +121,7 @@ int nr_death_judge(struct naru_child *child)
     nr_death_describe(&child->death);
     if (child->own_group && end.is_ours)
         nr_os_pidfd_signal_group(child->pidfd, child->pid, NR_OS_SIGKILL);
-    nr_os_end_take(child->pidfd, false, &end);
+    nr_death_take(child, false, &end);
     nr_os_keeper_remove(&child->charge);
     child->is_over = true;
     return 0;

@@ -9,6 +9,8 @@ enum {
     NR_SPAWN_FD_LIMIT = 1 << 20,
     NR_SPAWN_COUNT_LIMIT = 4096,
     NR_SPAWN_NICE_LIMIT = 40,
+    NR_SPAWN_ZYGOTE_FDS_LIMIT = 250,
+    NR_SPAWN_CONTEXT_LIMIT = 65536,
 };
 
 static int nr_spawn_options_range(const char *name, int64_t value, int64_t lowest, int64_t highest)
@@ -66,6 +68,23 @@ static int nr_spawn_options_check_ends(const struct naru_spawn_options *options)
     return 0;
 }
 
+static int nr_spawn_options_check_zygote(const struct naru_spawn_options *options)
+{
+    if (options->ends_count)
+        return nr_fail(-EOPNOTSUPP,
+                       "a zygote's child can't have ends of pairs, which its memory does not "
+                       "hold; give it descriptors, or the name of a channel");
+    if (options->keep_fds || options->keep_signals)
+        return nr_fail(-EOPNOTSUPP, "a zygote's child has neither the caller's descriptors nor its "
+                                    "signals to keep");
+    int result = nr_spawn_options_range("fds_count (with a zygote)", (int64_t)options->fds_count, 0,
+                                        NR_SPAWN_ZYGOTE_FDS_LIMIT);
+    return result < 0
+               ? result
+               : nr_spawn_options_range("context_size_bytes", (int64_t)options->context_size_bytes,
+                                        0, NR_SPAWN_CONTEXT_LIMIT);
+}
+
 static int nr_spawn_options_check(const struct naru_spawn_options *options)
 {
     const struct {
@@ -102,6 +121,11 @@ static int nr_spawn_options_check(const struct naru_spawn_options *options)
         result = nr_spawn_options_range("cpus[]", options->cpus[i], 0, NR_SPAWN_CPU_LIMIT);
     if (result == 0 && options->survives_parent && options->death_signal)
         result = nr_fail(-EINVAL, "a child that survives its parent gets no death_signal");
+    if (result == 0 && options->zygote)
+        result = nr_spawn_options_check_zygote(options);
+    else if (result == 0 && options->context_size_bytes)
+        result = nr_fail(-EINVAL, "context_size_bytes goes with a zygote; else the child has the "
+                                  "context in its memory");
     for (size_t i = 0; i < options->channels_count && result == 0; i++)
         result = nr_core_enter(options->channels[i], 0);
     if (result == 0)

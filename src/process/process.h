@@ -16,6 +16,7 @@ struct naru_child {
     int pidfd;
     int ready_fd; /* -1: without readiness */
     bool is_program, survives_parent, own_group;
+    struct naru_zygote *zygote; /* whose child it is; NULL: ours */
     int64_t born_ns;
     struct naru_endpoint **channels;
     size_t channels_count;
@@ -25,6 +26,40 @@ struct naru_child {
     struct naru_death death;
     struct nr_os_charge charge;
 };
+
+/* A birth. */
+struct nr_spawn {
+    struct naru_spawn_options options;
+    int (*function)(void *context);
+    void *context;
+    const char *const *argv;
+    struct naru_child *child;
+    struct nr_os_spawn_plan plan;
+    struct nr_os_spawn_limit *limits;
+    const char **environment; /* a program's, if it is not just inherited */
+    char ready_variable[32];
+    int link[2];     /* the parent's and the child's side */
+    int ready_fd[2]; /* likewise; -1 */
+    struct nr_os_spawn_fault fault;
+    int result; /* the pid, or -errno */
+};
+
+/* -- spawn.c ----------------------------------------------------------------------------------------- */
+
+/* The child of a birth, which is the argument, from its first moment. Does not return. */
+void nr_spawn_child(void *spawn);
+
+/* -- zygote.c ---------------------------------------------------------------------------------------- */
+
+/* Lets the zygote of spawn->options fork: the pid and spawn->child->pidfd, or -errno. */
+int nr_zygote_fork(struct nr_spawn *spawn);
+
+/* As nr_os_end_take(), of a child of the zygote's. */
+int nr_zygote_end_take(struct naru_zygote *zygote, const struct naru_child *child, bool leave,
+                       struct nr_os_end *ret);
+
+struct naru_zygote *nr_zygote_hold(struct naru_zygote *zygote);
+void nr_zygote_let_go(struct naru_zygote *zygote); /* NULL is allowed */
 
 /* -- options.c: what the user wants, checked ----------------------------------------------------- */
 
@@ -41,6 +76,9 @@ void nr_child_free(struct naru_child *child);
 
 /* The count that later kills for lack of memory are told by; before a child is born. */
 void nr_death_expect(void);
+
+/* As nr_os_end_take(), of a child whoever's it is. */
+int nr_death_take(struct naru_child *child, bool leave, struct nr_os_end *ret);
 
 /* The child is dead: takes it, and fills child->death. Locked. */
 int nr_death_judge(struct naru_child *child);

@@ -14,22 +14,6 @@
 #include "process/process.h"
 #include <stdio.h>
 
-struct nr_spawn {
-    struct naru_spawn_options options;
-    int (*function)(void *context);
-    void *context;
-    const char *const *argv;
-    struct naru_child *child;
-    struct nr_os_spawn_plan plan;
-    struct nr_os_spawn_limit *limits;
-    const char **environment; /* a program's, if it is not just inherited */
-    char ready_variable[32];
-    int link[2];     /* the parent's and the child's side */
-    int ready_fd[2]; /* likewise; -1 */
-    struct nr_os_spawn_fault fault;
-    int result; /* the pid, or -errno */
-};
-
 /* -- the plan ------------------------------------------------------------------------------------- */
 
 static int nr_spawn_plan_memory(struct nr_spawn *spawn)
@@ -191,7 +175,7 @@ static struct nr_os_spawn_fault nr_spawn_take_ends(struct nr_spawn *spawn)
 }
 
 /* The child, from its first moment: on the stack of the thread that forked, with all signals blocked. */
-static void nr_spawn_child(void *argument)
+void nr_spawn_child(void *argument)
 {
     struct nr_spawn *spawn = argument;
     struct nr_os_spawn_plan *plan = &spawn->plan;
@@ -249,10 +233,23 @@ static int nr_spawn_let_go(struct nr_spawn *spawn)
     return result < 0 ? nr_spawn_failed(spawn, result) : 0;
 }
 
+static int nr_spawn_by_zygote(struct nr_spawn *spawn)
+{
+    int result = nr_zygote_fork(spawn);
+
+    if (result < 0)
+        return result == -EOWNERDEAD ? result : nr_spawn_failed(spawn, result);
+    spawn->child->pid = result;
+    nr_os_close(&spawn->link[1]);
+    return nr_spawn_let_go(spawn);
+}
+
 static int nr_spawn_function(struct nr_spawn *spawn)
 {
     int result = nr_os_link_new(spawn->link);
 
+    if (result == 0 && spawn->options.zygote)
+        return nr_spawn_by_zygote(spawn);
     if (result == 0)
         result = nr_os_keeper_run(nr_spawn_fork, spawn);
     if (result == 0)
@@ -324,6 +321,8 @@ static void nr_spawn_exec(void *argument)
 
 static int nr_spawn_program(struct nr_spawn *spawn)
 {
+    if (spawn->options.zygote)
+        return nr_fail(-EOPNOTSUPP, "a zygote forks for functions; a program does not need one");
     if (spawn->options.ends_count)
         return nr_fail(-EOPNOTSUPP, "the end of a pair can't be handed to a program; give it a "
                                     "descriptor, or the name of a channel");
@@ -357,13 +356,12 @@ static int nr_spawn_run(struct naru_child **ret, struct nr_spawn *spawn,
     struct naru_child *child = spawn->child;
     if (result == 0) {
         child->ready_fd = nr_steal_fd(&spawn->ready_fd[0]);
-        if (spawn->options.death_signal)
+        if (spawn->options.death_signal && !child->zygote)
             nr_os_keeper_add(&child->charge, child->pidfd);
         *ret = child;
     } else if (child && child->pidfd >= 0) {
-        struct nr_os_end end;
         nr_os_pidfd_signal(child->pidfd, NR_OS_SIGKILL);
-        nr_os_end_take(child->pidfd, false, &end);
+        nr_death_take(child, false, &(struct nr_os_end){0});
     }
     if (result < 0 && child)
         nr_child_free(child);

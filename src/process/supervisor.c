@@ -318,7 +318,6 @@ static int nr_supervisor_handle(struct naru_supervisor *supervisor, struct nr_se
     }
     if (watch)
         return nr_service_on(watch->service, watch->input, ret);
-    supervisor->armed_ns = -1; /* it is to be set again in any case */
     struct nr_service *service = nr_supervisor_next_due(supervisor);
     if (service && service->due_ns <= nr_os_now_ns())
         return nr_service_on(service, NR_SERVICE_TIME, ret);

@@ -286,6 +286,81 @@ static void a_parent_killed_while_it_spawns_leaves_nobody(void **state)
     in_process(killed_while_spawning);
 }
 
+/* -- zygotes ------------------------------------------------------------------------------------------- */
+
+static int tells_the_first_pid(void *unused)
+{
+    nr_kit_set(&shared[0], (int)getpid());
+    nr_kit_set(&shared[1], (int)getppid());
+    return sleeps(unused);
+}
+
+static void zygote_is_killed(void *unused)
+{
+    struct naru_zygote *zygote;
+    struct naru_child *child, *none;
+    struct rlimit limit, few;
+
+    (void)unused;
+    int fds = nr_kit_fds();
+    nr_check_ok(naru_zygote_open(&zygote));
+    nr_check_ok(naru_spawn(&child, tells_the_first_pid, NULL, OPTIONS(.zygote = zygote)));
+    nr_kit_await(&shared[1], 1);
+    kill(shared[1], SIGINT); /* a terminal's signals are not for it */
+    kill(shared[1], SIGTERM);
+    check_works();
+    nr_check_ok(naru_child_signal(child, 0));
+
+    /* It has as many descriptors as we had: too many for it are an error. */
+    nr_check(prlimit(shared[1], RLIMIT_NOFILE, NULL, &limit) == 0, "prlimit");
+    few = (struct rlimit){5, limit.rlim_max};
+    nr_check(prlimit(shared[1], RLIMIT_NOFILE, &few, NULL) == 0, "prlimit");
+    struct naru_spawn_fd three[] = {{0, 10}, {0, 11}, {0, 12}};
+    nr_check_fails(
+        naru_spawn(&none, succeeds, NULL, OPTIONS(.zygote = zygote, .fds = three, .fds_count = 3)),
+        -EMFILE, "descriptors");
+    nr_check(prlimit(shared[1], RLIMIT_NOFILE, &limit, NULL) == 0, "prlimit");
+    nr_check_ok(naru_spawn(&none, succeeds, NULL, OPTIONS(.zygote = zygote)));
+    wait_for(none);
+
+    kill(shared[1], SIGKILL);
+    struct naru_death death = wait_for(child);
+    nr_check(death.signal_number == SIGKILL || death.cause == NARU_DEATH_UNKNOWN, "%s", death.text);
+    nr_check_fails(naru_spawn(&child, succeeds, NULL, OPTIONS(.zygote = zygote)), -EOWNERDEAD,
+                   "zygote is dead|SIGKILL|open another");
+    naru_zygote_close(zygote);
+    nr_check(nr_kit_fds() == fds, "%d descriptors, and there were %d", nr_kit_fds(), fds);
+}
+
+static void a_zygote_may_be_killed(void **state)
+{
+    (void)state;
+    in_process(zygote_is_killed);
+}
+
+static void maker_is_killed(void *unused)
+{
+    (void)unused;
+    pid_t pid = nr_kit_fork();
+    if (pid == 0) {
+        struct naru_zygote *zygote;
+        struct naru_child *child;
+        nr_check_ok(naru_zygote_open(&zygote));
+        nr_check_ok(naru_spawn(&child, tells_the_first_pid, NULL, OPTIONS(.zygote = zygote)));
+        sleeps(NULL);
+    }
+    nr_kit_await(&shared[1], 1);
+    nr_kit_kill(pid);
+    await_death(shared[0]);
+    await_death(shared[1]);
+}
+
+static void a_zygote_dies_with_its_maker(void **state)
+{
+    (void)state;
+    in_process(maker_is_killed);
+}
+
 /* -- SIGCHLD is the program's -------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t handled;
@@ -791,6 +866,8 @@ int main(void)
         cmocka_unit_test(grandchildren_die_with_their_parent),
         cmocka_unit_test(a_parent_that_dies_behind_the_fork_leaves_nobody),
         cmocka_unit_test(a_parent_killed_while_it_spawns_leaves_nobody),
+        cmocka_unit_test(a_zygote_may_be_killed),
+        cmocka_unit_test(a_zygote_dies_with_its_maker),
         cmocka_unit_test(the_program_may_wait_and_ignore_sigchld),
         cmocka_unit_test(children_may_misbehave),
         cmocka_unit_test(what_fails_leaves_nothing),

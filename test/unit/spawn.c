@@ -519,6 +519,97 @@ static void programs_run(void **state)
     nr_check(death.resident_max_bytes == -1, "%lld", (long long)death.resident_max_bytes);
 }
 
+/* -- zygotes ---------------------------------------------------------------------------------------- */
+
+static int written_later;
+
+struct order {
+    int fd;
+    char text[16];
+};
+
+static int obeys(void *context)
+{
+    const struct order *order = context;
+    char text[16] = "";
+
+    if (written_later) /* it has the memory of then */
+        return 1;
+    naru_ready();
+    if (pread(order->fd, text, sizeof text, 0) < 0 || strcmp(text, order->text) != 0)
+        return 2;
+    int only[] = {0, 1, 2, order->fd, -1};
+    return has_only_these(only);
+}
+
+static int has_no_context(void *context)
+{
+    return context != NULL;
+}
+
+static void a_zygote_forks(void **state)
+{
+    struct naru_zygote *zygote;
+    struct naru_child *child;
+    struct order order = {7, "a word"};
+    int number = SIGABRT, fd = (int)syscall(SYS_memfd_create, "word", 0);
+
+    (void)state;
+    assert_int_equal(write(fd, order.text, sizeof order.text), sizeof order.text);
+    nr_check_ok(naru_zygote_open(&zygote));
+    written_later = 1;
+    struct naru_spawn_fd fds[] = {{fd, 7}};
+    const struct naru_spawn_options *options =
+        OPTIONS(.zygote = zygote, .fds = fds, .fds_count = 1, .readiness = NARU_READY_BY_LINE,
+                .context_size_bytes = sizeof order);
+    for (int i = 0; i < 3; i++) {
+        nr_check_ok(naru_spawn(&child, obeys, &order, options));
+        nr_check_ok(naru_child_await_ready(child, NR_SOON));
+        death = (struct naru_death){.size_bytes = sizeof death};
+        nr_check_ok(naru_child_wait(child, &death, NR_SOON));
+        nr_check(death.cause == NARU_EXITED && death.exit_status == 0 && death.user_ns >= 0, "%s",
+                 death.text);
+        naru_child_close(child);
+    }
+    check_exit(spawn_and_wait(has_no_context, NULL, OPTIONS(.zygote = zygote)), 0);
+    check_exit(spawn_and_wait(has_default_signals, NULL, OPTIONS(.zygote = zygote)), 0);
+    struct naru_spawn_limit limits[] = {{.resource = RLIMIT_NOFILE, .soft = 33, .hard = 77},
+                                        {.resource = RLIMIT_CORE}};
+    uint32_t cpu = (uint32_t)sched_getcpu();
+    check_exit(spawn_and_wait(looks_about, NULL,
+                              OPTIONS(.zygote = zygote, .directory = "/usr", .limits = limits,
+                                      .limits_count = 2, .cpus = &cpu, .cpus_count = 1, .nice = 3,
+                                      .own_group = 1)),
+               0);
+    spawn_and_wait(kills_itself, &number,
+                   OPTIONS(.zygote = zygote, .context_size_bytes = sizeof number,
+                           .limits = &limits[1], .limits_count = 1));
+    nr_check(death.cause == NARU_KILLED && death.signal_number == SIGABRT, "%s", death.text);
+    nr_check_ok(naru_spawn(&child, sleeps, NULL, OPTIONS(.zygote = zygote)));
+    nr_check_ok(naru_child_signal(child, SIGTERM));
+    nr_check_ok(naru_child_wait(child, &death, NR_SOON));
+    assert_int_equal(death.signal_number, SIGTERM);
+    naru_child_close(child);
+    nr_check_fails(
+        naru_spawn(&child, sleeps, NULL, OPTIONS(.zygote = zygote, .directory = "/no/such")),
+        -ENOENT, "directory");
+    nr_check_fails(naru_spawn(&child, sleeps, NULL, OPTIONS(.zygote = zygote, .keep_fds = 1)),
+                   -EOPNOTSUPP, "zygote");
+    nr_check_fails(
+        naru_spawn(&child, sleeps, NULL, OPTIONS(.zygote = zygote, .context_size_bytes = 70000)),
+        -EINVAL, "context_size_bytes");
+    nr_check_fails(
+        naru_spawn_program(&child, (const char *const[]){"true", NULL}, OPTIONS(.zygote = zygote)),
+        -EOPNOTSUPP, "zygote");
+    nr_check_ok(naru_spawn(&child, sleeps, NULL, OPTIONS(.zygote = zygote)));
+    naru_zygote_close(zygote); /* and its children go with it, whose handles stay */
+    nr_check_ok(naru_child_wait(child, &death, NR_SOON));
+    nr_check(death.signal_number == SIGKILL || death.cause == NARU_DEATH_UNKNOWN, "%s", death.text);
+    naru_child_close(child);
+    naru_zygote_close(NULL);
+    close(fd);
+}
+
 /* -- stdio ------------------------------------------------------------------------------------------ */
 
 static int prints(void *unused)
@@ -563,6 +654,7 @@ int main(void)
         cmocka_unit_test(readiness_is_told),
         cmocka_unit_test(a_program_tells_readiness),
         cmocka_unit_test(programs_run),
+        cmocka_unit_test(a_zygote_forks),
         cmocka_unit_test(stdio_is_not_written_twice),
     };
 

@@ -186,6 +186,18 @@ static void being_steady_is_rewarded(void **state)
 
 /* -- stopping ------------------------------------------------------------------------------------------- */
 
+static void exits_with_5(int number)
+{
+    _exit(number ? 5 : 0);
+}
+
+static int ends_well(void *unused)
+{
+    signal(SIGTERM, exits_with_5);
+    naru_ready();
+    return sleeps(unused);
+}
+
 static void stops_kindly_and_then_not(void **state)
 {
     (void)state;
@@ -207,12 +219,14 @@ static void stops_kindly_and_then_not(void **state)
     assert_int_equal(event.death.signal_number, SIGKILL);
 
     /* One that is stopped takes its signal, too. */
-    nr_check_ok(naru_supervisor_start(supervisor, 0));
+    nr_check_ok(naru_supervisor_remove(supervisor, 0));
+    assert_int_equal(
+        naru_supervisor_add(supervisor, SERVICE(.function = ends_well, .options = READY)), 0);
     expect(0, NARU_SERVICE_IS_READY, NARU_SERVICE_UP);
     nr_check_ok(naru_supervisor_signal(supervisor, 0, SIGSTOP));
     nr_check_ok(naru_supervisor_stop(supervisor, 0));
     expect(0, NARU_SERVICE_DIED, NARU_SERVICE_DOWN);
-    assert_int_equal(event.death.signal_number, SIGTERM);
+    assert_int_equal(event.death.exit_status, 5);
     nr_check_ok(naru_supervisor_remove(supervisor, 0));
     nr_check_fails(naru_supervisor_stop(supervisor, 0), -ENOENT, "no service 0");
     assert_int_equal(
