@@ -8,7 +8,8 @@
  *            always right. Out-parameters are untouched on failure unless a declaration says so.
  * Text       After a failure naru_error_text() tells the cause and the cure in one sentence.
  * EINTR      A signal never makes a call fail. -EINTR is returned only after naru_interrupt().
- * Signals    The library installs no signal handler and changes neither SIGPIPE nor SIGCHLD.
+ * Signals    The library installs no signal handler and changes neither SIGPIPE nor SIGCHLD, unless it is asked
+ *            to by a call of naru/signal.h.
  */
 #include <stddef.h>
 #include <stdint.h>

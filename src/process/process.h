@@ -6,7 +6,7 @@
 #include "core/core.h"
 #include "os/death.h"
 #include "os/keeper.h"
-#include "os/signal.h"
+#include "os/signal_table.h"
 #include "os/spawn.h"
 #include <naru/process.h>
 

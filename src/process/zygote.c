@@ -11,6 +11,7 @@
  * Trust      Both sides are one program. What comes is checked all the same, since it costs nothing.
  */
 #include "os/link.h"
+#include "os/signal_action.h"
 #include "os/socket.h"
 #include "process/process.h"
 #include <assert.h>
@@ -168,7 +169,7 @@ static int nr_zygote_run(void *unused)
     (void)unused;
     if (!packet)
         return 1;
-    nr_os_signal_block_all();
+    nr_os_signal_block(NARU_SIGNAL_ALL);
     for (;;) {
         unsigned fds_count = NR_LINK_FDS_MAX;
         int size = nr_os_link_get_packet(NR_ZYGOTE_FD, packet, capacity_bytes, fds, &fds_count);

@@ -21,6 +21,8 @@
  */
 #include "os/process.h"
 #include "os/signal.h"
+#include "os/signal_status.h"
+#include "os/signal_table.h"
 #include "transport/kernel_queue.h"
 #include "base/cleanup.h"
 #include <string.h>
@@ -35,9 +37,8 @@ enum {
 struct nr_signal {
     struct naru_endpoint endpoint;
     int number;
-    int fd;                     /* receiver: signalfd; sender: pidfd, or -1: by pid */
-    pid_t target;               /* sender's */
-    uint64_t target_start_time; /* by pid */
+    int fd;                            /* receiver: signalfd; -1 */
+    struct nr_os_signal_target target; /* sender's */
     struct nr_os_signal_value self;
     int64_t look_again_at_ns;
 };
@@ -57,41 +58,35 @@ static int nr_signal_fail_care(const struct nr_signal *signal, int error, int ca
         return nr_fail(error,
                        "%s: process %d ignores signal %d, so that it would be lost; there, open "
                        "signal://self to receive, with the signal blocked",
-                       uri, (int)signal->target, signal->number);
+                       uri, (int)signal->target.pid, signal->number);
     return nr_fail(
         error,
         "%s: thread %d of process %d neither blocks nor catches signal %d, which would kill it; "
         "there, block it with pthread_sigmask() before the first thread starts, then open "
         "signal://self",
-        uri, (int)thread, (int)signal->target, signal->number);
+        uri, (int)thread, (int)signal->target.pid, signal->number);
 }
 
 static int nr_signal_fail_dead(const struct nr_signal *signal)
 {
     return nr_fail(-EOWNERDEAD, "%s: process %d has died", signal->endpoint.uri,
-                   (int)signal->target);
-}
-
-static bool nr_signal_target_is_dead(const struct nr_signal *signal)
-{
-    return signal->fd >= 0 ? nr_os_pidfd_is_dead(signal->fd)
-                           : nr_os_process_is_gone(signal->target, signal->target_start_time);
+                   (int)signal->target.pid);
 }
 
 /* > 0: enum nr_os_signal_care. What /proc says of a pid holds for our target if that lives afterwards. */
 static int nr_signal_look(struct nr_signal *signal, pid_t *ret_thread)
 {
     int64_t begin_ns = nr_os_now_ns();
-    int care = nr_os_signal_care(signal->target, signal->number, ret_thread);
+    int care = nr_os_signal_care(signal->target.pid, signal->number, ret_thread);
 
-    if (nr_signal_target_is_dead(signal))
+    if (nr_os_signal_target_is_dead(&signal->target))
         return nr_signal_fail_dead(signal);
     if (care < 0)
         return nr_fail(
             care,
             "%s: what process %d does with signal %d can't be read from /proc: %s; mount "
             "/proc, without hidepid",
-            signal->endpoint.uri, (int)signal->target, signal->number, nr_error_name(care));
+            signal->endpoint.uri, (int)signal->target.pid, signal->number, nr_error_name(care));
     int64_t end_ns = nr_os_now_ns(), pause_ns = (end_ns - begin_ns) * NR_SIGNAL_LOOK_SHARE;
     if (pause_ns < NR_SIGNAL_LOOK_AGAIN_NS)
         pause_ns = NR_SIGNAL_LOOK_AGAIN_NS;
@@ -119,10 +114,10 @@ static int nr_signal_open_receiver(struct nr_signal *signal)
     const char *uri = signal->endpoint.uri;
     pid_t thread = 0;
 
-    if (signal->target != nr_os_pid())
+    if (signal->target.pid != nr_os_pid())
         return nr_fail(
             -EINVAL, "%s: a process receives only its own signals; open signal://self there", uri);
-    int result = nr_os_signal_unblocked_thread(signal->number, &thread);
+    int result = nr_os_signal_unblocked_thread(NARU_SIGNAL_BIT(signal->number), &thread);
     if (result < 0)
         return nr_fail(result, "%s: the threads' masks can't be read from /proc: %s; mount /proc",
                        uri, nr_error_name(result));
@@ -132,7 +127,7 @@ static int nr_signal_open_receiver(struct nr_signal *signal)
             "%s: thread %d of this process does not block signal %d, which would kill it; block "
             "it with pthread_sigmask() before the first thread starts, all threads inherit that",
             uri, (int)thread, signal->number);
-    signal->fd = nr_os_signal_fd(signal->number);
+    signal->fd = nr_os_signal_fd(NARU_SIGNAL_BIT(signal->number));
     if (signal->fd < 0)
         return nr_fail(signal->fd, "%s: no descriptor: %s; close some, or raise `ulimit -n`", uri,
                        nr_error_name(signal->fd));
@@ -160,32 +155,19 @@ static int nr_signal_await_target(struct nr_signal *signal)
     }
 }
 
-/* 0: we may signal the target, by pidfd or by pid. */
-static int nr_signal_find_target(struct nr_signal *signal)
-{
-    signal->fd = nr_os_pidfd_open(signal->target);
-    int result = signal->fd < 0 ? signal->fd : nr_os_signal_may_send(signal->fd);
-
-    if (result != -ENOSYS)
-        return result;
-    nr_os_close(&signal->fd);
-    signal->target_start_time = nr_os_process_start_time(signal->target);
-    return nr_os_signal_may_send_by_pid(signal->target);
-}
-
 static int nr_signal_open_sender(struct nr_signal *signal)
 {
     const char *uri = signal->endpoint.uri;
 
-    int result = nr_signal_find_target(signal);
+    int result = nr_os_signal_target_init(&signal->target, signal->target.pid);
     if (result == -ESRCH)
-        return nr_fail(result, "%s: process %d has ended", uri, (int)signal->target);
+        return nr_fail(result, "%s: process %d has ended", uri, (int)signal->target.pid);
     if (result == -EPERM)
         return nr_fail(result,
                        "%s: process %d belongs to another user, whom uid %u may not signal; run "
                        "both as one user",
-                       uri, (int)signal->target, (unsigned)nr_os_uid());
-    return result < 0 ? nr_fail(result, "%s: process %d: %s", uri, (int)signal->target,
+                       uri, (int)signal->target.pid, (unsigned)nr_os_uid());
+    return result < 0 ? nr_fail(result, "%s: process %d: %s", uri, (int)signal->target.pid,
                                 nr_error_name(result))
                       : nr_signal_await_target(signal);
 }
@@ -217,6 +199,7 @@ static int nr_signal_parse(const struct nr_request *request, pid_t *ret_target, 
 static void nr_signal_release(struct naru_endpoint *endpoint)
 {
     nr_os_close(&nr_signal_of(endpoint)->fd);
+    nr_os_signal_target_deinit(&nr_signal_of(endpoint)->target);
 }
 
 static int nr_signal_open(struct naru_endpoint **ret, const struct nr_request *request)
@@ -241,8 +224,9 @@ static int nr_signal_open(struct naru_endpoint **ret, const struct nr_request *r
         return result;
     struct nr_signal *signal = nr_signal_of(endpoint);
     signal->number = number;
-    signal->target = target;
     signal->fd = -1;
+    signal->target = NR_OS_SIGNAL_TARGET_NULL;
+    signal->target.pid = target;
     signal->self.sender_pid = nr_os_pid();
     signal->self.sender_uid = nr_os_uid();
     endpoint->options.signal_number = number;
@@ -267,8 +251,8 @@ static int nr_signal_fail_full(struct nr_signal *signal, int error)
         error,
         "%s: the user of process %d has as many signals pending as RLIMIT_SIGPENDING allows "
         "(%llu); let it receive, give a longer time-out, or raise `ulimit -i` there",
-        signal->endpoint.uri, (int)signal->target,
-        (unsigned long long)nr_os_signal_limit(signal->target));
+        signal->endpoint.uri, (int)signal->target.pid,
+        (unsigned long long)nr_os_signal_limit(signal->target.pid));
 }
 
 static int nr_signal_send_value(struct nr_signal *signal, const struct nr_os_signal_value *value,
@@ -282,17 +266,14 @@ static int nr_signal_send_value(struct nr_signal *signal, const struct nr_os_sig
             result = nr_signal_look_again(signal);
         if (result < 0)
             return result;
-        result = signal->fd >= 0
-                     ? nr_os_signal_send(signal->fd, signal->number, value)
-                     : nr_os_signal_send_by_pid(signal->target, signal->target_start_time,
-                                                signal->number, value);
+        result = nr_os_signal_send(&signal->target, signal->number, value);
         if (result == 0)
             return 0;
         if (result == -ESRCH)
             return nr_signal_fail_dead(signal);
         if (result != -EAGAIN)
-            return nr_fail(result, "%s: process %d: %s", signal->endpoint.uri, (int)signal->target,
-                           nr_error_name(result));
+            return nr_fail(result, "%s: process %d: %s", signal->endpoint.uri,
+                           (int)signal->target.pid, nr_error_name(result));
         result = nr_kernel_queue_nap(&signal->endpoint, &nap_ns, deadline);
         if (result == -EAGAIN || result == -ETIMEDOUT)
             return nr_signal_fail_full(signal, result);
