@@ -3,7 +3,7 @@
 #include "output.h"
 #include <ctype.h>
 #include <errno.h>
-#include <signal.h>
+#include <naru/signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,9 +138,12 @@ int nr_arguments_channel(struct naru_options *options, int option, const char *t
         options->one_to_one = 1;
         return 0;
     case NR_ARGUMENTS_SIGNAL:
-        code = nr_arguments_integer(&number, "--signal", text, 1, SIGRTMAX);
-        options->signal_number = (int32_t)number;
-        return code;
+        options->signal_number = naru_signal_number(text);
+        return options->signal_number > 0
+                   ? 0
+                   : nr_output_complain_usage("--signal: \"%s\" is no signal; a name such as "
+                                              "RTMIN+1 or a number is one",
+                                              text);
     case NR_ARGUMENTS_WHEN_FULL:
         return nr_arguments_when_full(&options->when_full, text);
     case NR_ARGUMENTS_READ_ONLY:

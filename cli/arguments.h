@@ -64,7 +64,7 @@ enum {
     "  --payload SIZE       shm://: room for large messages in all\n"                              \
     "  --mode OCTAL         permission bits of what is created (default 600)\n"                    \
     "  --one-to-one         exactly one sender and one receiver\n"                                 \
-    "  --signal N           signal://: the signal's number (default SIGRTMIN+1)\n"
+    "  --signal N           signal://: the signal's number or name (default RTMIN+1)\n"
 
 /* -1: not one of these options. */
 int nr_arguments_channel(struct naru_options *options, int option, const char *text);
