@@ -19,6 +19,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -48,6 +49,16 @@ static void test_skip_in_valgrind(void)
 {
     if (nr_kit_is_valgrind()) {
         print_message("SKIP: what /proc tells of a process in valgrind is valgrind's own\n");
+        skip();
+    }
+}
+
+static void test_skip_under_tsan(void)
+{
+    const char *sanitizer = getenv("NARU_SANITIZED");
+
+    if (sanitizer && strstr(sanitizer, "thread")) {
+        print_message("SKIP: the thread sanitizer has a thread of its own\n");
         skip();
     }
 }
@@ -308,6 +319,7 @@ static void test_looks(void **state)
 {
     (void)state;
     test_skip_in_valgrind();
+    test_skip_under_tsan();
     test_run(test_looker_child, "");
 }
 
@@ -358,9 +370,10 @@ static void test_reuse(bool without_pidfds)
     if (without_pidfds) {
         struct naru_signal_target *none = NULL;
         pthread_t thread;
+        int index = 2;
         test_refuse_pidfds();
         pthread_barrier_init(&test_threads.barrier, NULL, 2);
-        child_check(pthread_create(&thread, NULL, test_thread, &(int){2}) == 0);
+        child_check(pthread_create(&thread, NULL, test_thread, &index) == 0);
         pthread_barrier_wait(&test_threads.barrier);
         child_check(naru_signal_target_open(&none, test_threads.ids[2]) == -ESRCH && !none);
     }

@@ -257,10 +257,21 @@ static void test_fault_child(void *context)
 
 /* -- the tests ------------------------------------------------------------------------------ */
 
+static void test_skip_under_tsan(void)
+{
+    const char *sanitizer = getenv("NARU_SANITIZED");
+
+    if (sanitizer && strstr(sanitizer, "thread")) {
+        print_message("SKIP: the thread sanitizer keeps signals back for a while\n");
+        skip();
+    }
+}
+
 #define TEST_CASE(name)                                                                            \
     static void name(void **state)                                                                 \
     {                                                                                              \
         (void)state;                                                                               \
+        test_skip_under_tsan();                                                                    \
         assert_int_equal(child_run(name##_child, NULL), 0);                                        \
     }
 
@@ -280,9 +291,9 @@ static void test_fault(void **state)
 
 static void test_dispositions(void **state)
 {
-    int status = child_run(test_dispositions_child, NULL);
-
     (void)state;
+    test_skip_under_tsan();
+    int status = child_run(test_dispositions_child, NULL);
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGUSR1);
 }
