@@ -20,9 +20,10 @@ enum { REPEATS = 9, PAIRS = 2000000, ROUND_TRIPS = 20000 };
 static struct bench_shared {
     struct naru_semaphore_state state[2];
     sem_t bare[2];
+    struct naru_owned_state owned;
 } * shared;
 
-static struct naru_semaphore *ours[2];
+static struct naru_semaphore *ours[2], *owned;
 
 static double now_ns(void)
 {
@@ -50,6 +51,17 @@ static double naru_pairs(void)
     for (int i = 0; i < PAIRS; i++) {
         naru_semaphore_post(ours[0]);
         naru_semaphore_wait(ours[0], NARU_FOREVER);
+    }
+    return (now_ns() - begin) / PAIRS;
+}
+
+static double owned_pairs(void)
+{
+    double begin = now_ns();
+
+    for (int i = 0; i < PAIRS; i++) {
+        naru_semaphore_wait(owned, NARU_FOREVER);
+        naru_semaphore_post(owned);
     }
     return (now_ns() - begin) / PAIRS;
 }
@@ -134,13 +146,20 @@ int main(void)
             return 1;
         }
     }
+    if (naru_semaphore_init_owned(&shared->owned, 4) < 0 ||
+        naru_semaphore_attach_owned(&owned, &shared->owned) < 0) {
+        fprintf(stderr, "%s\n", naru_error_text());
+        return 1;
+    }
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
     sched_setaffinity(0, sizeof one, &one);
     compare("semaphore: post and wait", bare_pairs, naru_pairs);
+    compare("semaphore: owned, wait, post", bare_pairs, owned_pairs);
     compare("semaphore: round trip", bare_round_trips, naru_round_trips);
     for (int i = 0; i < 2; i++)
         naru_semaphore_close(ours[i]);
+    naru_semaphore_close(owned);
     naru_shm_close(segment);
     return 0;
 }

@@ -69,10 +69,15 @@ NARU_API void naru_mutex_close(struct naru_mutex *mutex);
 NARU_API int naru_mutex_unlink(const char *name);
 
 /*
- * semaphore -- a count that anyone may raise and that a waiter lowers by one
+ * semaphore -- a count that a waiter lowers by one: of events that anyone may post, or of permits that belong to who
+ *              took them
  *
- * Death      A process killed at any instruction of post or wait leaves the count as it was or as it
- *            was to become, and whoever sleeps on a positive count is woken.
+ * Event      naru_semaphore_open(), _init(), _attach(). Anyone may raise the count. A process killed at any instruction of
+ *            post or wait leaves the count as it was or as it was to become, and whoever sleeps on a positive
+ *            count is woken. A count that a dead process had lowered stays lowered.
+ * Owned      naru_semaphore_open_owned(), _init_owned(), _attach_owned(). A permit belongs to the thread that took it by
+ *            waiting; that thread alone gives it back by posting, through the same handle; and when it ends (as for a
+ *            mutex) the permit is free again. What is said of a mutex under Trust and Needs holds here.
  * Source     after the futex semaphore of U. Drepper, "Futexes Are Tricky"; the post that changes the
  *            count and wakes in one system call (FUTEX_WAKE_OP) is what makes it safe to kill.
  */
@@ -99,15 +104,30 @@ NARU_API int naru_semaphore_open(struct naru_semaphore **ret, const char *name, 
 NARU_API int naru_semaphore_init(struct naru_semaphore_state *state, uint32_t initial);
 NARU_API int naru_semaphore_attach(struct naru_semaphore **ret, struct naru_semaphore_state *state);
 
-/* Raises the count by one and wakes whoever waits. Never blocks. -EOVERFLOW at the largest count. */
+/* The same for owned semaphores: `permits`, 1..NARU_PERMITS_MAX, counts only for who creates it. -EXDEV: as a mutex. */
+enum { NARU_PERMITS_MAX = 63 };
+
+struct naru_owned_state {
+    uint64_t words[512];
+} __attribute__((aligned(64)));
+
+NARU_API int naru_semaphore_open_owned(struct naru_semaphore **ret, const char *name,
+                                       uint32_t permits, const struct naru_options *options);
+NARU_API int naru_semaphore_init_owned(struct naru_owned_state *state, uint32_t permits);
+NARU_API int naru_semaphore_attach_owned(struct naru_semaphore **ret,
+                                         struct naru_owned_state *state);
+
+/* Raises the count by one and wakes whoever waits. Never blocks. -EOVERFLOW at the largest count. Owned: gives back a permit
+   of the calling thread; -EPERM: it has none. */
 NARU_API int naru_semaphore_post(struct naru_semaphore *semaphore);
 
-/* Lowers the count by one, waiting while it is zero: -EAGAIN (time-out 0), -ETIMEDOUT. */
+/* Lowers the count by one, waiting while it is zero: -EAGAIN (time-out 0), -ETIMEDOUT. Owned: -EOPNOTSUPP, as a mutex. */
 NARU_API int naru_semaphore_wait(struct naru_semaphore *semaphore, int64_t timeout_ns);
 
 /* The count at some moment during the call. */
 NARU_API int naru_semaphore_value(struct naru_semaphore *semaphore);
 
+/* Owned: gives back what the calling thread holds through this handle. */
 NARU_API void naru_semaphore_close(struct naru_semaphore *semaphore);
 
 /* Removes the name; open handles go on. -EBADMSG, and nothing removed, when it is no semaphore. */

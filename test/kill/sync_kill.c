@@ -5,21 +5,28 @@
 #include <string.h>
 
 static struct naru_mutex *mutex;
+static struct naru_semaphore *owned, *posted;
 
 void sync_init(struct sync_objects *objects)
 {
     memset(objects, 0, sizeof *objects);
     nr_check_ok(naru_mutex_init(&objects->mutex));
+    nr_check_ok(naru_semaphore_init(&objects->event, 0));
+    nr_check_ok(naru_semaphore_init_owned(&objects->owned, 2));
 }
 
 void sync_attach(struct sync_objects *objects)
 {
     nr_check_ok(naru_mutex_attach(&mutex, &objects->mutex));
+    nr_check_ok(naru_semaphore_attach(&posted, &objects->event));
+    nr_check_ok(naru_semaphore_attach_owned(&owned, &objects->owned));
 }
 
 void sync_close(void)
 {
     naru_mutex_close(mutex);
+    naru_semaphore_close(posted);
+    naru_semaphore_close(owned);
 }
 
 /* -- mutex ---------------------------------------------------------------------------------- */
@@ -61,8 +68,80 @@ static bool mutex_works(void)
            naru_mutex_unlock(mutex) == 0 && naru_mutex_owner(mutex) == 0;
 }
 
-#define MUTEX .check = mutex_works
-#define SLEEP .sleep = mutex_lock_and_unlock, .sleepers = 2
+/* -- semaphores ------------------------------------------------------------------------------ */
+
+static void owned_wait(void)
+{
+    nr_check_ok(naru_semaphore_wait(owned, NARU_FOREVER));
+}
+static void owned_post(void)
+{
+    nr_check_ok(naru_semaphore_post(owned));
+}
+static void owned_wait_and_post(void)
+{
+    owned_wait();
+    owned_post();
+}
+static void owned_wait_twice(void)
+{
+    owned_wait();
+    owned_wait();
+}
+static void owned_post_twice(void)
+{
+    owned_post();
+    owned_post();
+}
+static void owned_close(void)
+{
+    naru_semaphore_close(owned);
+}
+static bool owned_works(void)
+{
+    bool is_whole = naru_semaphore_value(owned) == 2;
+
+    for (int i = 0; i < 2; i++)
+        is_whole = is_whole && naru_semaphore_wait(owned, 0) == 0;
+    is_whole = is_whole && naru_semaphore_wait(owned, 0) == -EAGAIN;
+    for (int i = 0; i < 2; i++)
+        is_whole = is_whole && naru_semaphore_post(owned) == 0;
+    return is_whole;
+}
+
+static void event_wait(void)
+{
+    nr_check_ok(naru_semaphore_wait(posted, NARU_FOREVER));
+}
+static void event_post(void)
+{
+    nr_check_ok(naru_semaphore_post(posted));
+}
+static void event_post_often(void)
+{
+    for (int i = 0; i < 4; i++)
+        event_post();
+}
+/* Two sleepers and a victim had one each, or the victim none. */
+static bool event_works(void)
+{
+    int value = naru_semaphore_value(posted);
+
+    while (value > 0 && naru_semaphore_wait(posted, 0) == 0)
+        value--;
+    return value == 0 && naru_semaphore_wait(posted, 0) == -EAGAIN &&
+           naru_semaphore_post(posted) == 0 && naru_semaphore_wait(posted, 0) == 0;
+}
+
+static void nothing(void)
+{
+}
+
+#define MUTEX       .check = mutex_works
+#define OWNED       .check = owned_works
+#define EVENT       .check = event_works
+#define SLEEP_OWNED .sleep = owned_wait_and_post, .sleepers = 2
+#define SLEEP       .sleep = mutex_lock_and_unlock, .sleepers = 2
 
 const struct sync_act sync_acts[] = {
     {"the first lock of a mutex", MUTEX, .run = mutex_lock},
@@ -77,5 +156,17 @@ const struct sync_act sync_acts[] = {
      .hold = mutex_lock},
     {"lock, until the time is over", MUTEX, .run = mutex_try_in_vain, SLEEP, .hold = mutex_lock,
      .let_go = mutex_unlock, .is_in_vain = true},
+    {"wait for a permit", OWNED, .prepare = owned_wait_and_post, .run = owned_wait},
+    {"post a permit", OWNED, .prepare = owned_wait, .run = owned_post},
+    {"post one of two, others sleep", OWNED, .prepare = owned_wait_twice, .run = owned_post,
+     SLEEP_OWNED},
+    {"close with two permits, others sleep", OWNED, .prepare = owned_wait_twice, .run = owned_close,
+     SLEEP_OWNED},
+    {"wait for a permit, asleep among others", OWNED, .run = owned_wait, SLEEP_OWNED,
+     .hold = owned_wait_twice, .let_go = owned_post_twice},
+    {"wait for a permit, asleep until the holder dies", OWNED, .run = owned_wait, SLEEP_OWNED,
+     .hold = owned_wait_twice},
+    {"wait for an event, asleep among others", EVENT, .run = event_wait, .sleep = event_wait,
+     .sleepers = 2, .hold = nothing, .let_go = event_post_often},
 };
 const size_t sync_acts_count = sizeof sync_acts / sizeof sync_acts[0];

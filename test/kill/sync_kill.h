@@ -10,6 +10,8 @@ enum { SYNC_SLEEPERS = 2 };
 /* Shared. */
 struct sync_objects {
     struct naru_mutex_state mutex;
+    struct naru_semaphore_state event;
+    struct naru_owned_state owned; /* of two permits */
 };
 
 struct sync_act {
