@@ -86,6 +86,13 @@ static int nr_os_end_wait(int kind, int which, bool leave, struct nr_os_end *ret
     return 0;
 }
 
+int nr_os_end_await(int pidfd)
+{
+    struct nr_os_end unused;
+
+    return nr_os_end_wait(NR_P_PIDFD, pidfd, true, &unused);
+}
+
 int nr_os_end_take(int pidfd, bool leave, struct nr_os_end *ret)
 {
     int result = nr_os_end_wait(NR_P_PIDFD, pidfd, leave, ret);

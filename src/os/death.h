@@ -25,6 +25,9 @@ struct nr_os_end {
 /* Of a child that is dead: looks, and takes it unless `leave`. 0, or -errno; *ret says whether it could be known. */
 int nr_os_end_take(int pidfd, bool leave, struct nr_os_end *ret);
 
+/* Waits until it is dead, without taking it; -ECHILD: there is nothing to wait for, now or any more. */
+int nr_os_end_await(int pidfd);
+
 /* The same by its pid, for one that only the caller waits for. -ECHILD: it is no child. */
 int nr_os_end_take_by_pid(pid_t pid, bool leave, struct nr_os_end *ret);
 

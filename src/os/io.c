@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT, "one set of event bits serves both");
@@ -59,6 +60,13 @@ int nr_os_duplicate(int fd)
     int made = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
     return made < 0 ? -errno : made;
+}
+
+uint64_t nr_os_fd_limit(void)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? 0 : limit.rlim_cur;
 }
 
 bool nr_os_fd_is_open(int fd)

@@ -29,6 +29,7 @@ int nr_os_unlink(const char *path);
 int nr_os_nonblocking(int fd, int on);
 int nr_os_duplicate(int fd); /* close-on-exec */
 bool nr_os_fd_is_open(int fd);
+uint64_t nr_os_fd_limit(void); /* no descriptor is larger than this, or as large */
 bool nr_os_same_file(int fd, int other_fd);
 
 /* One ppoll; 0 on time-out, -EINTR on a signal. */

@@ -17,6 +17,38 @@ int nr_os_link_new(int ret[2])
     return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ret) < 0 ? -errno : 0;
 }
 
+int nr_os_gate_new(int ret[2])
+{
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    ret[0] = ends[1];
+    ret[1] = ends[0];
+    return 0;
+}
+
+int nr_os_gate_open(int fd)
+{
+    ssize_t size;
+
+    do
+        size = write(fd, "", 1);
+    while (size < 0 && errno == EINTR);
+    return size < 0 ? -errno : 0;
+}
+
+int nr_os_gate_wait(int fd)
+{
+    ssize_t size;
+    char byte;
+
+    do
+        size = read(fd, &byte, 1);
+    while (size < 0 && errno == EINTR);
+    return size > 0 ? 0 : size < 0 ? -errno : -EPIPE;
+}
+
 int nr_os_link_put(int fd, const void *data, size_t size_bytes)
 {
     const char *from = data;

@@ -11,6 +11,14 @@
 
 int nr_os_link_new(int ret[2]); /* blocking, close-on-exec */
 
+/*
+ * A gate: a pipe that somebody waits behind until it is opened. ret[0] is the opener's side, ret[1] that of who waits. The
+ * opener still has a copy of both, so that it can't get a SIGPIPE. wait: -EPIPE it will never be opened.
+ */
+int nr_os_gate_new(int ret[2]);
+int nr_os_gate_open(int fd);
+int nr_os_gate_wait(int fd);
+
 /* All of it, or -errno: -EPIPE the other side is closed. */
 int nr_os_link_put(int fd, const void *data, size_t size_bytes);
 /* All of it; -EPIPE: it ended before. */

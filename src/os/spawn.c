@@ -281,16 +281,21 @@ int nr_os_spawn_exec(const struct nr_os_spawn_plan *plan, const char *const *arg
 
 /* -- what goes with it -------------------------------------------------------------------------- */
 
+/* Each page that a child writes to, and each that it runs, is a fault: so only if there is something to do. */
 void nr_os_stdio_drop(void)
 {
-    __fpurge(stdout);
-    __fpurge(stderr);
+    if (__fpending(stdout))
+        __fpurge(stdout);
+    if (__fpending(stderr))
+        __fpurge(stderr);
 }
 
 void nr_os_stdio_flush(void)
 {
-    fflush(stdout);
-    fflush(stderr);
+    if (__fpending(stdout))
+        fflush(stdout);
+    if (__fpending(stderr))
+        fflush(stderr);
 }
 
 const char *const *nr_os_environment(void)

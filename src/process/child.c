@@ -89,7 +89,11 @@ int naru_child_wait(struct naru_child *child, struct naru_death *ret, int64_t ti
     if (ret && (ret->size_bytes < sizeof(size_t) || ret->size_bytes > sizeof *ret))
         return nr_fail(-EINVAL, "death.size_bytes is %zu; set it to sizeof(struct naru_death)",
                        ret->size_bytes);
-    result = nr_child_poll(child->pidfd, -1, &deadline);
+    if (nr_deadline_is_never(&deadline) && !child->zygote)
+        nr_os_end_await(
+            child->pidfd); /* a call less than poll(2), behind which one has to wait, too */
+    else
+        result = nr_child_poll(child->pidfd, -1, &deadline);
     if (result == -EAGAIN || result == -ETIMEDOUT)
         return nr_fail(result, "process %d lives", (int)child->pid);
     if (result < 0)

@@ -4,8 +4,8 @@
  *
  * Memory     Whether a SIGKILL was for lack of memory: os/death.h. The count is compared with what it was at the latest
  *            look: before a birth when that is a second old, and after each SIGKILL.
- * Order      First all that can be known of a zombie is asked, then it is taken: until then its pid is its own, and its
- *            process group can be ended.
+ * Order      If its channels are to be asked or its group to be ended, it is only looked at first, and taken then: until it is,
+ *            its pid is no other's.
  */
 #include "process/process.h"
 #include <stdio.h>
@@ -98,7 +98,9 @@ int nr_death_judge(struct naru_child *child)
 {
     struct nr_os_end end;
 
-    int result = nr_death_take(child, true, &end);
+    bool must_look = child->channels_count || child->own_group;
+
+    int result = nr_death_take(child, must_look, &end);
     if (result < 0)
         return nr_fail(result, "can't wait for process %d: %s", (int)child->pid,
                        nr_error_name(result));
@@ -121,7 +123,8 @@ int nr_death_judge(struct naru_child *child)
     nr_death_describe(&child->death);
     if (child->own_group && end.is_ours)
         nr_os_pidfd_signal_group(child->pidfd, child->pid, NR_OS_SIGKILL);
-    nr_death_take(child, false, &end);
+    if (must_look)
+        nr_death_take(child, false, &end);
     nr_os_keeper_remove(&child->charge);
     child->is_over = true;
     return 0;

@@ -38,7 +38,8 @@ struct nr_spawn {
     struct nr_os_spawn_limit *limits;
     const char **environment; /* a program's, if it is not just inherited */
     char ready_variable[32];
-    int link[2];     /* the parent's and the child's side */
+    bool is_sure;    /* nothing of the plan can fail in the child, so nobody waits for its report */
+    int link[2];     /* the parent's and the child's side; if it is sure, of a gate */
     int ready_fd[2]; /* likewise; -1 */
     struct nr_os_spawn_fault fault;
     int result; /* the pid, or -errno */

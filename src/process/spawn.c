@@ -4,7 +4,8 @@
  *
  * Ordering   Of a function: the child prepares itself and reports; the parent, who has its pidfd by then, gives it its
  *            ends of pairs and says "go"; only then does the function begin. So a failure is the caller's to see
- *            and costs no end of a pair, and a death is seen from the first instruction on.
+ *            and costs no end of a pair, and a death is seen from the first instruction on. If nothing that is to be prepared
+ *            can fail, the parent does not wait for the report: waking two processes takes as long as the fork.
  *            Of a program: the parent's thread stands still until the exec has succeeded or failed.
  * Death      Of the parent, at any time: the child's death signal, or before that is set a look at who its parent is.
  *            Of the child before it goes: the parent sees its pidfd.
@@ -158,6 +159,8 @@ static int nr_spawn_refused(const struct nr_spawn *spawn)
     return nr_spawn_failed(spawn, fault->error);
 }
 
+enum { NR_SPAWN_EXIT_STATUS = 127 }; /* of a child that could not begin */
+
 /* -- a function ---------------------------------------------------------------------------------------- */
 
 static struct nr_os_spawn_fault nr_spawn_take_ends(struct nr_spawn *spawn)
@@ -174,12 +177,22 @@ static struct nr_os_spawn_fault nr_spawn_take_ends(struct nr_spawn *spawn)
     return (struct nr_os_spawn_fault){0};
 }
 
+/* The child has prepared itself, or failed to. */
+static bool nr_spawn_may_go(const struct nr_spawn *spawn, const struct nr_os_spawn_fault *fault)
+{
+    char go;
+
+    if (spawn->is_sure)
+        return !fault->error && nr_os_gate_wait(spawn->link[1]) == 0;
+    return nr_os_link_put(spawn->link[1], fault, sizeof *fault) == 0 && !fault->error &&
+           nr_os_link_get(spawn->link[1], &go, 1) == 0;
+}
+
 /* The child, from its first moment: on the stack of the thread that forked, with all signals blocked. */
 void nr_spawn_child(void *argument)
 {
     struct nr_spawn *spawn = argument;
     struct nr_os_spawn_plan *plan = &spawn->plan;
-    char go;
 
     nr_os_close(&spawn->link[0]);
     nr_os_close(&spawn->ready_fd[0]);
@@ -188,9 +201,8 @@ void nr_spawn_child(void *argument)
     struct nr_os_spawn_fault fault = nr_spawn_take_ends(spawn);
     if (!fault.error)
         fault = nr_os_spawn_prepare(plan);
-    if (nr_os_link_put(spawn->link[1], &fault, sizeof fault) < 0 || fault.error ||
-        nr_os_link_get(spawn->link[1], &go, 1) < 0)
-        nr_os_exit(127);
+    if (!nr_spawn_may_go(spawn, &fault))
+        nr_os_exit(NR_SPAWN_EXIT_STATUS);
     nr_os_close(&spawn->link[1]);
     nr_os_stdio_drop();
     nr_os_spawn_unblock(plan);
@@ -206,8 +218,8 @@ static void nr_spawn_fork(void *argument)
     spawn->result = nr_os_spawn_fork(nr_spawn_child, spawn);
 }
 
-/* The child's report, or its death; then its ends, and "go". */
-static int nr_spawn_let_go(struct nr_spawn *spawn)
+/* 0: the child is prepared; else it said what is wrong, or died. */
+static int nr_spawn_await_report(struct nr_spawn *spawn)
 {
     struct naru_child *child = spawn->child;
     struct pollfd fds[2] = {{.fd = spawn->link[0], .events = POLLIN},
@@ -222,15 +234,38 @@ static int nr_spawn_let_go(struct nr_spawn *spawn)
         result = nr_os_link_has(spawn->link[0]) > 0
                      ? nr_os_link_get(spawn->link[0], &spawn->fault, sizeof spawn->fault)
                      : -ESRCH;
-    if (result == 0 && spawn->fault.error)
-        return nr_spawn_refused(spawn);
+    return result == 0 && spawn->fault.error ? nr_spawn_refused(spawn) : result;
+}
+
+static int nr_spawn_let_go(struct nr_spawn *spawn)
+{
+    struct naru_child *child = spawn->child;
+    int result = spawn->is_sure ? 0 : nr_spawn_await_report(spawn);
+
+    if (spawn->fault.error)
+        return result;
     for (size_t i = 0; i < spawn->options.ends_count && result == 0; i++)
         result = naru_pair_assign(spawn->options.ends[i], child->pid);
     if (result == 0)
-        result = nr_os_link_put(spawn->link[0], "", 1);
+        result = spawn->is_sure ? nr_os_gate_open(spawn->link[0])
+                                : nr_os_link_put(spawn->link[0], "", 1);
     if (result == -ESRCH || result == -EPIPE)
         return nr_fail(-ESRCH, "process %d was killed before it began", (int)child->pid);
     return result < 0 ? nr_spawn_failed(spawn, result) : 0;
+}
+
+/* Can nothing fail in the child? Moving descriptors can't if there is room above the targets. Taking over an end opens
+   a pidfd, for which the descriptor has room that the child has just closed: once. */
+static bool nr_spawn_is_sure(const struct naru_spawn_options *options)
+{
+    uint64_t room = nr_os_fd_limit();
+    size_t needed = options->fds_count + options->ends_count * NR_ENDPOINT_FDS_MAX + 2;
+
+    for (size_t i = 0; i < options->fds_count; i++)
+        if ((uint64_t)options->fds[i].target + needed >= room)
+            return false;
+    return !options->directory && !options->limits_count && !options->nice &&
+           !options->cpus_count && options->ends_count <= 1;
 }
 
 static int nr_spawn_by_zygote(struct nr_spawn *spawn)
@@ -240,13 +275,15 @@ static int nr_spawn_by_zygote(struct nr_spawn *spawn)
     if (result < 0)
         return result == -EOWNERDEAD ? result : nr_spawn_failed(spawn, result);
     spawn->child->pid = result;
-    nr_os_close(&spawn->link[1]);
+    if (!spawn->is_sure)
+        nr_os_close(&spawn->link[1]);
     return nr_spawn_let_go(spawn);
 }
 
 static int nr_spawn_function(struct nr_spawn *spawn)
 {
-    int result = nr_os_link_new(spawn->link);
+    spawn->is_sure = nr_spawn_is_sure(&spawn->options);
+    int result = spawn->is_sure ? nr_os_gate_new(spawn->link) : nr_os_link_new(spawn->link);
 
     if (result == 0 && spawn->options.zygote)
         return nr_spawn_by_zygote(spawn);
@@ -257,7 +294,8 @@ static int nr_spawn_function(struct nr_spawn *spawn)
     if (result < 0)
         return nr_spawn_failed(spawn, result);
     spawn->child->pid = spawn->result;
-    nr_os_close(&spawn->link[1]);
+    if (!spawn->is_sure)
+        nr_os_close(&spawn->link[1]);
     result = nr_os_pidfd_open(spawn->child->pid);
     if (result < 0) { /* it ends by itself, when its link is closed */
         nr_os_close(&spawn->link[0]);

@@ -39,7 +39,7 @@ struct nr_zygote_request {
     bool leave;
     /* NR_ZYGOTE_FORK; the lists stand behind it in this order */
     int (*function)(void *context);
-    bool has_ready, own_group, has_directory;
+    bool is_sure, has_ready, own_group, has_directory;
     int death_signal, nice;
     sigset_t mask;
     _Alignas(16) size_t limits_bytes; /* so that what stands behind is aligned for anything */
@@ -67,9 +67,9 @@ static void *nr_zygote_part(char **at, size_t *left_bytes, size_t size_bytes)
     return part;
 }
 
-/* Puts a birth together again. False: the request is not what it should be. */
-static bool nr_zygote_unpack(struct nr_spawn *spawn, const struct nr_zygote_request *request,
-                             char *blob, size_t blob_bytes, const int *fds, unsigned fds_count)
+/* Puts a birth together again. -EPROTO: the request is not what it should be. */
+static int nr_zygote_unpack(struct nr_spawn *spawn, const struct nr_zygote_request *request,
+                            char *blob, size_t blob_bytes, const int *fds, unsigned fds_count)
 {
     struct nr_os_spawn_plan *plan = &spawn->plan;
     size_t count = request->targets_bytes / sizeof(int);
@@ -81,12 +81,13 @@ static bool nr_zygote_unpack(struct nr_spawn *spawn, const struct nr_zygote_requ
     spawn->context = nr_zygote_part(&blob, &blob_bytes, request->context_bytes);
     if (!spawn->context || !directory || !targets || !cpus || !plan->limits ||
         fds_count != count + 1 + request->has_ready)
-        return false;
+        return -EPROTO;
     plan->moves = calloc(count + 1, sizeof *plan->moves);
     plan->held = calloc(NR_ZYGOTE_FDS_OWN, sizeof *plan->held);
     plan->kept = calloc(count + NR_ZYGOTE_FDS_OWN + 3, sizeof *plan->kept);
     if (!plan->moves || !plan->held || !plan->kept)
-        return false;
+        return -ENOMEM;
+    spawn->is_sure = request->is_sure;
     spawn->function = request->function;
     spawn->context = request->context_bytes ? spawn->context : NULL;
     spawn->link[1] = fds[count];
@@ -100,19 +101,23 @@ static bool nr_zygote_unpack(struct nr_spawn *spawn, const struct nr_zygote_requ
     plan->own_group = request->own_group;
     plan->nice = request->nice;
     plan->mask = request->mask;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (request->is_sure && (uint64_t)targets[i] + fds_count >= nr_os_fd_limit())
+            return -EMFILE; /* the limit is the zygote's, which somebody has changed */
         plan->moves[plan->moves_count++] = (struct nr_os_spawn_move){fds[i], targets[i]};
-    return true;
+    }
+    return 0;
 }
 
 static void nr_zygote_do_fork(const struct nr_zygote_request *request, char *blob,
                               size_t blob_bytes, int *fds, unsigned fds_count)
 {
     struct nr_spawn spawn = {.link = {-1, -1}, .ready_fd = {-1, -1}};
-    struct nr_zygote_answer answer = {.result = -EPROTO};
+    struct nr_zygote_answer answer = {0};
     int pidfd = -1;
 
-    if (nr_zygote_unpack(&spawn, request, blob, blob_bytes, fds, fds_count))
+    answer.result = nr_zygote_unpack(&spawn, request, blob, blob_bytes, fds, fds_count);
+    if (answer.result == 0)
         answer.result = nr_os_spawn_fork(nr_spawn_child, &spawn);
     if (answer.result > 0)
         pidfd = nr_os_pidfd_open(answer.result);
@@ -287,6 +292,7 @@ int nr_zygote_fork(struct nr_spawn *spawn)
     struct nr_zygote_request request = {
         .order = NR_ZYGOTE_FORK,
         .function = spawn->function,
+        .is_sure = spawn->is_sure,
         .has_ready = options->readiness,
         .own_group = plan->own_group,
         .has_directory = plan->directory,
