@@ -80,10 +80,19 @@ static void model_raw_write(volatile void *place, unsigned size, uint64_t value)
     }
 }
 
+static void model_check_end(const volatile void *end)
+{
+    if ((uintptr_t)end - (uintptr_t)model_shared > model_scenario->shared_bytes)
+        model_fail("an access behind the shared memory of the scenario");
+}
+
 /* Private memory, or nobody else is there. */
 static bool model_is_plain(const volatile void *place)
 {
-    return !model_is_inside || !model_is_shared(place);
+    if (!model_is_shared(place))
+        return true;
+    model_check_end((const volatile char *)place + 1);
+    return !model_is_inside;
 }
 
 static unsigned model_location(const volatile void *place, unsigned size)
@@ -378,6 +387,7 @@ void model_plain(const volatile void *place, size_t size, bool is_write)
 {
     if (model_is_plain(place) || size == 0)
         return;
+    model_check_end((const volatile char *)place + size);
     if (is_write)
         model_point_write(false);
     size_t offset = (uintptr_t)place - (uintptr_t)model_shared;
