@@ -54,11 +54,11 @@ static uint64_t nr_call_read(const struct nr_call_entry *entry)
     return atomic_load_explicit(&entry->word, memory_order_acquire);
 }
 
-/* False: *from is what it is instead. */
+/* False: *from is what it is instead; what stands beside it is not known by that. */
 static bool nr_call_change(struct nr_call_entry *entry, uint64_t *from, uint64_t to)
 {
     return atomic_compare_exchange_strong_explicit(&entry->word, from, to, memory_order_acq_rel,
-                                                   memory_order_acquire);
+                                                   memory_order_relaxed);
 }
 
 /* -- sizes ------------------------------------------------------------------------------------ */
@@ -89,9 +89,6 @@ void nr_calls_attach(struct nr_calls *calls, void *memory)
 {
     nr_slot_ring_attach(&calls->ring, memory);
     calls->entries = (char *)memory + nr_slot_ring_bytes(&calls->ring);
-    /* One behind, so that orphans from before are looked for once. */
-    atomic_init(&calls->seen_epoch, UINT64_MAX);
-    atomic_init(&calls->hint, 0);
 }
 
 void nr_calls_join(struct nr_calls *calls, uint32_t me)
@@ -358,7 +355,7 @@ void nr_calls_return(struct nr_calls *calls, const struct nr_call_ticket *ticket
     uint32_t client;
 
     if (nr_call_give(calls, ticket, NR_CALL_ORPHAN, &client))
-        atomic_fetch_add_explicit(&calls->ring.shared->epoch, 1, memory_order_acq_rel); /* [R4] */
+        atomic_fetch_add_explicit(&calls->ring.shared->epoch, 1, memory_order_release); /* [R4] */
 }
 
 /* -- repair ----------------------------------------------------------------------------------- */
@@ -390,13 +387,13 @@ void nr_calls_repair(struct nr_calls *calls, uint32_t dead)
 {
     for (uint32_t i = 0; i < calls->count; i++) {
         struct nr_call_entry *entry = nr_call_at(calls, i);
-        uint64_t word = nr_call_read(entry);
+        /* More than once: TAKEN by the dead of the dead goes in two steps. */
         for (int tries = 0; tries < NR_CALL_TRIES; tries++) {
+            uint64_t word = nr_call_read(entry);
             uint64_t next = nr_call_without(calls, entry, word, dead);
             if (next == word)
                 break;
-            if (nr_call_change(entry, &word, next))
-                word = next; /* TAKEN by the dead of the dead: in two steps */
+            nr_call_change(entry, &word, next);
         }
     }
     nr_slot_repair(&calls->ring, dead);

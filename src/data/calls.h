@@ -71,7 +71,7 @@ struct nr_calls {
 size_t nr_calls_entry_bytes(size_t size_max_bytes);
 size_t nr_calls_bytes(const struct nr_calls *sizes);
 
-/* The handle's sizes are set; points it at `memory` (64-byte aligned). Zeroed memory: no calls. */
+/* The handle's sizes are set, the rest is zero; points it at `memory` (64-byte aligned). Zeroed memory: no calls. */
 void nr_calls_attach(struct nr_calls *calls, void *memory);
 
 /* From here on the handle acts as participant `me`. */

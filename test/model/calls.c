@@ -9,6 +9,7 @@
 #include "data/calls.h"
 #include "model.h"
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 enum {
@@ -62,7 +63,6 @@ static void init(void)
         nr_calls_attach(&state.calls[i], model_shared);
         nr_calls_join(&state.calls[i], i);
         /* There were no orphans before: without this look the search is half as long. */
-        atomic_init(&state.calls[i].seen_epoch, 0);
         atomic_init(&state.calls[i].ring.seen_epoch, 0);
     }
     const struct nr_calls *calls = &state.calls[0];
@@ -242,19 +242,22 @@ static int serve_one(unsigned me, bool returns)
     value ^= MASK;
     answer->size_bytes = sizeof value;
     memcpy(answer->reply, &value, sizeof value);
+    bool is_too_late = asked->given_up;
     if (!nr_calls_answer(calls, &ticket, &client))
         model_assert(asked->given_up || any_died(0, clients()) || (model_variant() & GIVES_UP));
     else
-        model_assert(client < clients());
+        model_assert(client < clients() && !is_too_late);
     return 0;
 }
 
-static void serve_from(unsigned me, bool returns)
+/* `most` requests, or until the clients are over. The first `returns` are given back. */
+static void serve_some(unsigned me, unsigned most, unsigned returns)
 {
-    for (;;) {
+    while (most) {
         bool is_last = all_over(0, clients());
-        if (serve_one(me, returns) == 0) {
-            returns = false;
+        if (serve_one(me, returns > 0) == 0) {
+            returns -= returns > 0;
+            most--;
             continue;
         }
         if (model_repair_dead(me, repair))
@@ -267,12 +270,27 @@ static void serve_from(unsigned me, bool returns)
 
 static void serve(unsigned me)
 {
-    serve_from(me, false);
+    serve_some(me, UINT_MAX, 0);
 }
-/* Goes on for one request only: the other one serves the rest. */
+/* The other one serves the rest. */
 static void serve_once(unsigned me)
 {
-    while (serve_one(me, false) < 0) {
+    serve_some(me, 1, 0);
+}
+static void serve_and_return(unsigned me)
+{
+    serve_some(me, UINT_MAX, 1);
+}
+/* Then takes nothing any more: only the epoch tells the other one. Twice, so that what looks the same may be newer. */
+static void return_twice(unsigned me)
+{
+    serve_some(me, 2, 2);
+}
+
+/* Looks after the dead, and does nothing else: it may come late with a repair that others have long done. */
+static void watch(unsigned me)
+{
+    for (;;) {
         bool is_last = all_over(0, clients());
         if (model_repair_dead(me, repair))
             continue;
@@ -281,9 +299,27 @@ static void serve_once(unsigned me)
         model_pause();
     }
 }
-static void serve_and_return(unsigned me)
+
+/* Serves the other client, then itself. */
+static void serve_then_call(unsigned me)
 {
-    serve_from(me, true);
+    struct nr_calls *calls = &state.calls[me];
+    uint64_t value = 0x100000 * (me + 1) + 1;
+    struct nr_call_ticket ticket;
+
+    while (!model_is_over(1)) {
+        if (serve_one(me, false) == 0 || model_repair_dead(me, repair))
+            continue;
+        model_pause();
+    }
+    state.asks[me][0].begun = true;
+    model_assert(ask(me, value, &ticket));
+    while (nr_calls_look(calls, &ticket, true) == -EAGAIN)
+        if (serve_one(me, false) < 0 && !model_repair_dead(me, repair))
+            model_pause();
+    model_assert(nr_calls_look(calls, &ticket, false) == 0);
+    nr_calls_finish(calls, &ticket);
+    state.asks[me][0].answered = true;
 }
 
 /* -- afterwards ------------------------------------------------------------------------------- */
@@ -300,17 +336,23 @@ static void check_free_and_whole(void)
     model_assert(nr_calls_take(calls, &one, &blocker) == -EAGAIN);
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < calls->count; i++) {
-            model_assert(nr_calls_claim(calls, &tickets[i]) == 0);
+            model_assert(nr_calls_may_claim(calls) && nr_calls_claim(calls, &tickets[i]) == 0);
             model_assert(nr_calls_post(calls, &tickets[i], &blocker) == 0);
         }
-        model_assert(nr_calls_claim(calls, &one) == -EAGAIN);
+        model_assert(!nr_calls_may_claim(calls) && nr_calls_claim(calls, &one) == -EAGAIN);
+        model_assert(nr_calls_queued(calls) == calls->count);
         for (unsigned i = 0; i < calls->count; i++) {
-            model_assert(nr_calls_take(calls, &one, &blocker) == 0);
+            model_assert(nr_calls_may_take(calls) && nr_calls_take(calls, &one, &blocker) == 0);
             model_assert(one.index == tickets[i].index && one.number == tickets[i].number);
+            model_assert(!nr_calls_may_end(calls));
             model_assert(nr_calls_answer(calls, &one, &client) && client == OBSERVER);
+            model_assert(nr_calls_may_end(calls) && !nr_calls_may_end(&state.calls[0]));
             model_assert(nr_calls_look(calls, &one, false) == 0);
+            struct nr_call_ticket before = {.index = one.index, .number = one.number - 1};
+            model_assert(nr_calls_look(calls, &before, true) == -EINVAL);
             nr_calls_finish(calls, &one);
         }
+        model_assert(!nr_calls_may_take(calls));
         model_assert(nr_calls_take(calls, &one, &blocker) == -EAGAIN);
     }
 }
@@ -334,13 +376,14 @@ static void check(void)
     check_free_and_whole();
 }
 
-#define SCENARIO(title, count, ...)                                                                \
+#define SCENARIO_OF(title, count, dying, ...)                                                      \
     {                                                                                              \
         .name = title, .processes = (count), .init = init, .check = check, .state = &state,        \
         .state_bytes = sizeof state, .shared_bytes = sizeof *shared + SLOTS * 64 + ENTRIES * 128,  \
-        .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = (1 << (count)) - 1,         \
-        __VA_ARGS__                                                                                \
+        .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = (dying), __VA_ARGS__        \
     }
+
+#define SCENARIO(title, count, ...) SCENARIO_OF(title, count, (1 << (count)) - 1, __VA_ARGS__)
 
 #define ONE_TO_ONE              .run = {call_all, serve}
 #define TWO_SERVERS             .run = {call_all, serve, serve}, .symmetric = 6
@@ -352,7 +395,7 @@ static const struct model_scenario scenarios[] = {
 
 static const struct model_scenario scenarios_contracts[] = {
     SCENARIO("a client, two servers, at most once", 3, TWO_SERVERS, .variant = AT_MOST_ONCE | ONCE),
-    SCENARIO("a server gives back", 3, .run = {call_all, serve_and_return, serve},
+    SCENARIO("a server gives back", 3, .run = {call_all, return_twice, serve},
              .variant = RETURNS | ONCE),
     SCENARIO("a server gives back, at most once", 3, .run = {call_all, serve_and_return, serve},
              .variant = RETURNS | ONCE | AT_MOST_ONCE),
@@ -367,6 +410,8 @@ static const struct model_scenario scenarios_late[] = {
     SCENARIO("a client that spins and gives up", 2, ONE_TO_ONE,
              .variant = ONE_SERVER | SPINS | GIVES_UP),
     SCENARIO("a client gives up, two servers", 3, TWO_SERVERS, .variant = GIVES_UP),
+    SCENARIO_OF("a client dies, and its repairer meets the next call", 3, 1 << 1,
+                .run = {serve_then_call, call_all, watch}, .variant = TWO_CLIENTS | ONCE),
 };
 
 #define PROTOCOL(title, list)                                                                      \

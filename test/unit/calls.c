@@ -205,12 +205,38 @@ static void test_ring_full_of_the_past(void **state)
     nr_call_at(&people[CLIENT], call.index)->size_bytes = 100;
     memset(nr_call_at(&people[CLIENT], call.index)->request, 9, 100);
     assert_int_equal(nr_calls_post(&people[CLIENT], &call, &blocker), -EAGAIN);
-    assert_int_equal(take(SERVER, &taken), -EAGAIN);
+    assert_int_equal(nr_calls_take(&people[SERVER], &taken, &blocker), -ENOMSG);
+    assert_int_equal(nr_calls_take(&people[SERVER], &taken, &blocker), -EAGAIN);
     assert_int_equal(nr_calls_post(&people[CLIENT], &call, &blocker), 0);
     taken = take_one(SERVER, 9, 1);
     assert_true(answer(SERVER, &taken));
     expect_answer(CLIENT, &call, 9);
     expect_all_free();
+}
+
+static void write_into_slots(size_t offset_bytes, uint32_t value)
+{
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(people[SERVER].ring.slots + i * 64 + offset_bytes, &value, sizeof value);
+}
+
+/* What somebody has written into is dropped, and whole again when it is used next. */
+static void test_damaged(void **state)
+{
+    const size_t offsets[] = {offsetof(struct nr_slot, size_bytes),
+                              NR_SLOT_HEADER_BYTES + 8 /* the index of the call */};
+    struct nr_call_ticket call, taken = {.index = COUNT, .number = 1};
+
+    (void)state;
+    begin(false);
+    assert_false(nr_calls_holds(&people[SERVER], &taken)); /* no such call */
+    for (unsigned i = 0; i < 16; i++) {
+        call = ask(CLIENT, 1);
+        write_into_slots(offsets[i % 2], i % 2 ? COUNT : UINT32_MAX);
+        assert_int_equal(take(SERVER, &taken), -EAGAIN);
+        assert_true(nr_calls_withdraw(&people[CLIENT], &call));
+        expect_all_free();
+    }
 }
 
 /* -- deaths ------------------------------------------------------------------------------------- */
@@ -398,6 +424,7 @@ int main(void)
         cmocka_unit_test(test_given_up),    cmocka_unit_test(test_ring_full_of_the_past),
         cmocka_unit_test(test_server_dies), cmocka_unit_test(test_server_dies_with_a_call_given_up),
         cmocka_unit_test(test_client_dies), cmocka_unit_test(test_long_walk),
+        cmocka_unit_test(test_damaged),
     };
 
     return cmocka_run_group_tests_name("calls", tests, NULL, group_teardown);
