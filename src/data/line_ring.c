@@ -6,6 +6,8 @@
  *      INSIDE stamp of a second line. Without it, it could read what the lap before has left there.
  * [R2] head is stored with release when the payload was read: a sender that sees it [A2] may write there. Without
  *      it a late read could see the next lap's message.
+ * What the one before has written or read in a seat is known to who sits down there (seat.h, or the kernel that tells of a
+ * death): so that needs no order of its own.
  * A line is valid for its lap only, and in each lap each line gets a stamp of that lap or INSIDE: so 16 bits of
  * lap are enough, as one would be.
  */
@@ -141,7 +143,7 @@ static bool nr_line_apart_get(const struct nr_line_ring *ring, uint64_t line,
 static int nr_line_step(const struct nr_line_ring *ring, uint64_t *line,
                         struct nr_line_apart *apart)
 {
-    uint64_t stamp = atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_acquire);
+    uint64_t stamp = atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_relaxed);
     unsigned kind = nr_line_kind(ring, *line, stamp);
 
     apart->position = UINT64_MAX;
@@ -158,8 +160,8 @@ static int nr_line_sit_sender(struct nr_line_ring *ring)
 {
     /* The newest head, by a change that changes nothing: what the sender before has known to be free it may have
        begun to overwrite. */
-    ring->head_line = atomic_fetch_or_explicit(&ring->shared->head, 0, memory_order_acq_rel) >>
-                      NR_LINE_INDEX_BITS;
+    ring->head_line = atomic_fetch_or_explicit(&ring->shared->head, 0, memory_order_acquire) >>
+                      NR_LINE_INDEX_BITS; /* [A2] */
     ring->line = ring->head_line;
     ring->open_stamp = 0;
     ring->bytes_head = ring->bytes_tail = ring->apart_line = 0;
@@ -182,7 +184,7 @@ static int nr_line_sit_sender(struct nr_line_ring *ring)
 
 static int nr_line_sit_receiver(struct nr_line_ring *ring)
 {
-    uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_relaxed);
     uint64_t taking = atomic_load_explicit(&ring->shared->taking, memory_order_relaxed);
     struct nr_line_record record;
 
@@ -190,7 +192,7 @@ static int nr_line_sit_receiver(struct nr_line_ring *ring)
     ring->index = head & NR_LINE_SMALL_MOST;
     ring->units = 0;
     uint64_t stamp =
-        atomic_load_explicit(&nr_line_at(ring, ring->line)->stamp, memory_order_acquire);
+        atomic_load_explicit(&nr_line_at(ring, ring->line)->stamp, memory_order_relaxed);
     if (ring->index && nr_line_kind(ring, ring->line, stamp) != NR_LINE_SMALL)
         return -EBADMSG;
     for (unsigned i = 0; i < ring->index; i++) {
@@ -396,7 +398,8 @@ void nr_line_publish_apart(struct nr_line_ring *ring, uint32_t size_bytes, int64
 /*
  * The stamp of the line with the next message: *line, *index are moved on to it if need be, and *units told to start
  * anew. NONE if there is none. A line that had something and has no more is done with as soon as the next one is
- * valid: its stamp is then looked at once more, since the sender may have added to it before it went on.
+ * valid: its stamp is then looked at once more, since the sender may have added to it before it went on. The next line's
+ * stamp has ordered that.
  */
 static unsigned nr_line_find(const struct nr_line_ring *ring, uint64_t *line, unsigned *index,
                              uint64_t *ret_stamp)
@@ -411,7 +414,7 @@ static unsigned nr_line_find(const struct nr_line_ring *ring, uint64_t *line, un
         unsigned next_kind = nr_line_kind(ring, *line + 1, next);
         if (next_kind == NR_LINE_NONE)
             return NR_LINE_NONE;
-        stamp = atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_acquire);
+        stamp = atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_relaxed);
         if (!nr_line_code(stamp, *index)) {
             ++*line;
             *index = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* line_ring -- every size, each way of writing and reading, laps, takeovers, and what is not believed */
+/* line_ring -- every size, each way of writing and reading, laps and takeovers */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,12 +17,10 @@ struct both {
     struct nr_line_ring sender, receiver;
 };
 
-static void both_sit(struct both *both, bool at_most_once)
+static void both_make(struct both *both, uint64_t lines, uint64_t bytes, bool at_most_once)
 {
     struct nr_line_ring *rings[2] = {&both->sender, &both->receiver};
-    uint64_t lines, bytes;
 
-    nr_line_ring_sizes(MESSAGE_MOST, MESSAGES, &lines, &bytes);
     if (!both->memory) {
         uint64_t memory_bytes = nr_line_ring_memory(lines, bytes);
         both->memory = aligned_alloc(64, memory_bytes);
@@ -35,6 +33,14 @@ static void both_sit(struct both *both, bool at_most_once)
     }
     assert_int_equal(nr_line_ring_sit(&both->sender, true), 0);
     assert_int_equal(nr_line_ring_sit(&both->receiver, false), 0);
+}
+
+static void both_sit(struct both *both, bool at_most_once)
+{
+    uint64_t lines, bytes;
+
+    nr_line_ring_sizes(MESSAGE_MOST, MESSAGES, &lines, &bytes);
+    both_make(both, lines, bytes, at_most_once);
 }
 
 static void fill(char *data, uint32_t size_bytes, unsigned number)
@@ -53,9 +59,11 @@ static int put(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, uns
     fill(data, size_bytes, number);
     if (is_short_way && !type && nr_line_put(ring, data, size_bytes))
         return 0;
+    memset(&room, 0xff, sizeof room);
     int result = nr_line_reserve(ring, size_bytes, type, &room);
     if (result < 0)
         return result;
+    assert_true(!room.second || room.first_bytes < size_bytes);
     memcpy(room.first, data, room.first_bytes);
     if (room.second)
         memcpy(room.second, data + room.first_bytes, size_bytes - room.first_bytes);
@@ -63,17 +71,24 @@ static int put(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, uns
     return 0;
 }
 
-static int put_apart(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, unsigned number)
+static int put_apart(struct nr_line_ring *ring, uint32_t reserved_bytes, uint32_t size_bytes,
+                     int64_t type, unsigned number)
 {
     char *payload;
-    int result = nr_line_reserve_apart(ring, MESSAGE_MOST, &payload);
+    int result = nr_line_reserve_apart(ring, reserved_bytes, &payload);
 
     if (result < 0)
         return result;
-    memset(payload, 'x', MESSAGE_MOST);
+    memset(payload, 'x', reserved_bytes);
     fill(payload, size_bytes, number);
     nr_line_publish_apart(ring, size_bytes, type);
     return 0;
+}
+
+/* Did the receiver give lines back since head was `before`? */
+static bool is_freed(const struct nr_line_ring *ring, uint64_t before)
+{
+    return ring->shared->head >> 3 != before >> 3;
 }
 
 /* Expects that message, and returns whether it was flagged. */
@@ -81,6 +96,7 @@ static bool get(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, un
 {
     char data[MESSAGE_MOST], expected[MESSAGE_MOST];
     struct nr_line_record record;
+    uint64_t before = ring->shared->head;
     bool frees;
 
     assert_true(nr_line_may_peek(ring));
@@ -89,6 +105,7 @@ static bool get(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, un
     if (got >= 0) {
         assert_int_equal(got, size_bytes);
         assert_int_equal(type, 0);
+        assert_int_equal(frees, is_freed(ring, before));
         assert_memory_equal(data, expected, size_bytes);
         return false;
     }
@@ -98,7 +115,8 @@ static bool get(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type, un
     nr_line_taking(ring, &record);
     nr_line_copy(&record, data);
     assert_memory_equal(data, expected, size_bytes);
-    nr_line_release(ring, &record);
+    frees = nr_line_release(ring, &record);
+    assert_int_equal(frees, is_freed(ring, before));
     return record.is_redelivered;
 }
 
@@ -130,7 +148,7 @@ static void any_sizes_in_order(void **state)
         bool apart = rand() % 16 == 0;
         is_short_way = rand() % 4;
         if (rand() % 2) {
-            int result = apart ? put_apart(&both.sender, size_bytes, type, tail)
+            int result = apart ? put_apart(&both.sender, MESSAGE_MOST, size_bytes, type, tail)
                                : put(&both.sender, size_bytes, type, tail);
             if (result == 0) {
                 sent[tail % 4096].size_bytes = size_bytes;
@@ -155,6 +173,39 @@ static void any_sizes_in_order(void **state)
     }
     assert_true(full > 100 && longest > 2 * MESSAGES);
     free(both.memory);
+}
+
+/* As many as were asked for, also beside a line that the receiver keeps until the next one is there. No more memory than
+   that takes. */
+static void sizes_hold_what_they_promise(void **state)
+{
+    static const struct {
+        uint32_t message_bytes, messages, lines, bytes;
+    } sizes[] = {{0, 1, 4, 128},   {1, 3, 4, 256},    {56, 3, 4, 256},  {56, 4, 8, 320},
+                 {57, 1, 4, 128},  {57, 2, 8, 192},   {112, 3, 8, 512}, {112, 4, 16, 640},
+                 {113, 3, 8, 512}, {300, 7, 16, 2560}};
+
+    (void)state;
+    is_short_way = false;
+    for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (int apart = 0; apart < 2; apart++) {
+            struct both both = {0};
+            uint64_t lines, bytes;
+            nr_line_ring_sizes(sizes[i].message_bytes, sizes[i].messages, &lines, &bytes);
+            assert_int_equal(lines, sizes[i].lines);
+            assert_int_equal(bytes, sizes[i].bytes);
+            both_make(&both, lines, bytes, false);
+            for (unsigned round = 0; round < 5; round++) {
+                for (unsigned j = 0; j < sizes[i].messages; j++)
+                    assert_int_equal(apart ? put_apart(&both.sender, sizes[i].message_bytes,
+                                                       sizes[i].message_bytes, 0, j)
+                                           : put(&both.sender, sizes[i].message_bytes, 0, j),
+                                     0);
+                for (unsigned j = 0; j < sizes[i].messages; j++)
+                    get(&both.receiver, sizes[i].message_bytes, 0, j);
+            }
+            free(both.memory);
+        }
 }
 
 static void small_ones_share_a_line(void **state)
@@ -204,6 +255,32 @@ static void a_message_in_hand(void **state)
     }
 }
 
+/* When the laps begin anew, a second line has nothing of the time when it was a first one. */
+static void laps_come_again(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        struct both both = {0};
+        is_short_way = way;
+        both_make(&both, 4, 64, false);
+        for (unsigned i = 0; i < 4; i++) {
+            put(&both.sender, 56, 0, i);
+            get(&both.receiver, 56, 0, i);
+        }
+        for (unsigned lap = 1; lap < 0x10000; lap++)
+            for (unsigned i = 0; i < 2; i++) {
+                put(&both.sender, 100, 0, lap);
+                get(&both.receiver, 100, 0, lap);
+            }
+        for (unsigned i = 0; i < 4; i++) {
+            put(&both.sender, 56, 0, i);
+            get(&both.receiver, 56, 0, i);
+            nothing(&both.receiver);
+        }
+        free(both.memory);
+    }
+}
+
 /* A sender that died with two lines written and not published leaves nothing that could be read. */
 static void an_unfinished_message(void **state)
 {
@@ -227,28 +304,90 @@ static void an_unfinished_message(void **state)
     free(both.memory);
 }
 
-/* A line that tells of a message elsewhere than in the ring of bytes is damage, and nothing is read there. */
-static void an_apart_line_out_of_bounds(void **state)
+/* What the receiver gives back to itself, in whatever order. */
+static void flagged(void **state)
 {
+    struct nr_line_record record[2];
+    struct both both = {0};
+
     (void)state;
-    for (int field = 0; field < 2; field++) {
+    is_short_way = false;
+    both_sit(&both, false);
+    for (unsigned i = 0; i < 3; i++)
+        put(&both.sender, 50, 0, i);
+    assert_int_equal(nr_line_peek(&both.receiver, &record[0]), 0);
+    record[1] = record[0];
+    record[1].next += 8; /* of the next line */
+    nr_line_flag(&both.receiver, &record[1]);
+    nr_line_flag(&both.receiver, &record[0]);
+    assert_true(get(&both.receiver, 50, 0, 0));
+    assert_true(get(&both.receiver, 50, 0, 1));
+    assert_false(get(&both.receiver, 50, 0, 2));
+    free(both.memory);
+}
+
+/* The receiver before had read the last small one, and the next message takes two lines. */
+static void three_lines_in_hand(void **state)
+{
+    struct nr_line_record record;
+    struct both both = {0};
+
+    (void)state;
+    is_short_way = false;
+    both_sit(&both, false);
+    put(&both.sender, 3, 0, 0);
+    get(&both.receiver, 3, 0, 0);
+    put(&both.sender, 100, 0, 1);
+    assert_int_equal(nr_line_peek(&both.receiver, &record), 0);
+    nr_line_taking(&both.receiver, &record);
+    assert_int_equal(nr_line_ring_sit(&both.receiver, false), 0);
+    is_short_way = true;
+    char data[100];
+    bool frees;
+    assert_int_equal(nr_line_get(&both.receiver, data, 100, &frees), -EMSGSIZE); /* flagged */
+    assert_true(get(&both.receiver, 100, 0, 1));
+    free(both.memory);
+}
+
+/* The short way is not for what is larger than the caller's room, and then leaves it where it is. */
+static void too_large_for_the_short_way(void **state)
+{
+    static const uint32_t sizes[] = {8, 56, 100};
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
         struct both both = {0};
-        struct nr_line_record record;
+        char data[100];
+        bool frees;
         both_sit(&both, false);
-        put(&both.sender, 250, 0, 0);
-        uint64_t *descriptor = (uint64_t *)(void *)(both.receiver.lines + 8);
-        descriptor[field] = both.receiver.bytes_count + (field ? 1 : -8); /* position, size */
-        assert_int_equal(nr_line_peek(&both.receiver, &record), -EBADMSG);
+        is_short_way = false;
+        put(&both.sender, sizes[i], 0, i);
+        assert_int_equal(nr_line_get(&both.receiver, data, sizes[i] - 1, &frees), -EMSGSIZE);
+        is_short_way = true;
+        get(&both.receiver, sizes[i], 0, i);
+        nothing(&both.receiver);
         free(both.memory);
     }
+    struct both both = {0};
+    char data[113] = "";
+    both_sit(&both, false);
+    assert_false(nr_line_put(&both.sender, data, 0) || nr_line_put(&both.sender, data, 113));
+    assert_true(nr_line_put(&both.sender, data, 112));
+    free(both.memory);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_sizes_in_order),          cmocka_unit_test(small_ones_share_a_line),
-        cmocka_unit_test(a_message_in_hand),           cmocka_unit_test(an_unfinished_message),
-        cmocka_unit_test(an_apart_line_out_of_bounds),
+        cmocka_unit_test(any_sizes_in_order),
+        cmocka_unit_test(sizes_hold_what_they_promise),
+        cmocka_unit_test(small_ones_share_a_line),
+        cmocka_unit_test(too_large_for_the_short_way),
+        cmocka_unit_test(a_message_in_hand),
+        cmocka_unit_test(three_lines_in_hand),
+        cmocka_unit_test(an_unfinished_message),
+        cmocka_unit_test(laps_come_again),
+        cmocka_unit_test(flagged),
     };
 
     return cmocka_run_group_tests_name("line_ring", tests, NULL, NULL);
