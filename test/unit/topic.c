@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* topic -- data/topic.c by itself: rings of any size, far positions, what the dead leave, damaged memory */
+/* topic -- data/topic.c by itself: rings of any size, each contract, far positions, what the dead leave, damaged memory */
 #include "data/topic.h"
 #include "data/words.h"
 #include <setjmp.h>
@@ -10,17 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CURSORS = 4, MEMORY_BYTES = 64 * 1024 };
+enum { CURSORS = 4, READY = 2, SKIP = 3 };
 
 static struct nr_topic topic;
 static void *memory;
 
 static void topic_make(uint32_t capacity, uint32_t cursors)
 {
-    free(memory);
-    memory = aligned_alloc(64, MEMORY_BYTES);
-    assert_non_null(memory);
-    memset(memory, 0, MEMORY_BYTES);
     topic = (struct nr_topic){
         .slots_count = capacity + 1,
         .slot_bytes = 64,
@@ -29,8 +25,13 @@ static void topic_make(uint32_t capacity, uint32_t cursors)
         .cursors_count = cursors,
         .me = 1,
     };
-    assert_true(nr_topic_bytes(&topic) <= MEMORY_BYTES);
+    free(memory);
+    memory = aligned_alloc(64, nr_topic_bytes(&topic));
+    assert_non_null(memory);
+    memset(memory, 0, nr_topic_bytes(&topic));
     nr_topic_attach(&topic, memory);
+    assert_ptr_equal(topic.chunks + topic.chunks_count * topic.chunk_bytes,
+                     (char *)memory + nr_topic_bytes(&topic));
 }
 
 static int teardown(void **state)
@@ -81,14 +82,16 @@ static int64_t receive(struct nr_topic_reader *reader)
     }
 }
 
+static struct nr_topic_slot *slot_of(uint64_t position)
+{
+    return (void *)(topic.slots + position % topic.slots_count * topic.slot_bytes);
+}
+
 /* All slots as if the ring had come to `position`. */
 static void topic_advance(uint64_t position)
 {
-    for (uint64_t p = position - topic.slots_count; p < position; p++) {
-        struct nr_topic_slot *slot =
-            (void *)(topic.slots + p % topic.slots_count * topic.slot_bytes);
-        slot->word = ((p + 1) << 16) | (3 << 12); /* SKIP */
-    }
+    for (uint64_t p = position - topic.slots_count; p < position; p++)
+        slot_of(p)->word = ((p + 1) << 16) | (SKIP << 12);
     topic.shared->tail = position;
 }
 
@@ -179,6 +182,226 @@ static void test_hands(void **state)
     assert_int_equal(receive(&reader), NR_TOPIC_HELD_MOST);
 }
 
+/* -- one thing at a time ----------------------------------------------------------------------- */
+
+static int peek(uint64_t position)
+{
+    struct nr_topic_message message;
+    uint32_t blocker;
+
+    return nr_topic_peek(&topic, position, &message, &blocker);
+}
+
+static void test_room(void **state)
+{
+    struct nr_topic_reader reader;
+    struct nr_topic_claim claim;
+    uint32_t blocker, chunks[8];
+
+    (void)state;
+    topic_make(3, CURSORS);
+    for (uint64_t v = 0; v < 10; v++) /* without a subscriber nobody waits */
+        assert_int_equal(publish(v), 0);
+    nr_topic_drop(&topic);
+    nr_topic_join(&topic, &reader, NR_TOPIC_NOW, 0);
+    assert_int_equal(reader.dropped, 1);
+    for (uint64_t v = 0; v < 3; v++) {
+        assert_true(nr_topic_may_claim(&topic, false));
+        assert_int_equal(publish(v), 0);
+    }
+    assert_false(nr_topic_may_claim(&topic, false));
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), -EAGAIN);
+    assert_int_equal(blocker, topic.me);
+    assert_int_equal(receive(&reader), 0);
+    assert_true(nr_topic_may_claim(&topic, false));
+    nr_topic_leave(&topic);
+    assert_int_equal(nr_topic_slowest(&topic, &blocker), UINT64_MAX);
+    assert_int_equal(blocker, NR_TOPIC_NOBODY);
+    for (uint64_t v = 0; v < 20; v += 2) /* none stands in a chunk any more */
+        assert_int_equal(publish(v), 0);
+    for (uint32_t i = 0; i < topic.chunks_count; i++) {
+        assert_true(nr_topic_may_claim(&topic, true));
+        chunks[i] = nr_topic_loan(&topic);
+        assert_true(chunks[i] < topic.chunks_count);
+    }
+    assert_true(nr_topic_may_claim(&topic, false) && !nr_topic_may_claim(&topic, true));
+    assert_int_equal(nr_topic_loan(&topic), NR_TOPIC_NO_CHUNK);
+    nr_topic_unloan(&topic, chunks[2]);
+    assert_int_equal(nr_topic_loan(&topic), chunks[2]);
+}
+
+static void test_what_is_there(void **state)
+{
+    struct nr_topic_reader reader;
+    struct nr_topic_message message;
+    struct nr_topic_claim claim;
+    uint32_t blocker;
+
+    (void)state;
+    topic_make(3, 0);
+    nr_topic_join(&topic, &reader, NR_TOPIC_NOW, 0);
+    assert_false(nr_topic_may_read(&topic, &reader));
+    assert_int_equal(peek(0), -EAGAIN);
+    topic.me = 2;
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
+    assert_false(nr_topic_may_read(&topic, &reader));
+    assert_int_equal(nr_topic_peek(&topic, 0, &message, &blocker), -EBUSY);
+    assert_int_equal(blocker, 2);
+    nr_topic_repair(&topic, 3); /* not that one */
+    assert_int_equal(peek(0), -EBUSY);
+    nr_topic_repair(&topic, 2);
+    assert_true(nr_topic_may_read(&topic, &reader));
+    assert_int_equal(peek(0), -ENOMSG);
+    for (uint64_t v = 1; v <= 3; v++)
+        assert_int_equal(publish(v), 0);
+    assert_int_equal(peek(0), -ENOMSG);
+    assert_int_equal(nr_topic_peek(&topic, 1, &message, &blocker), 0);
+    assert_int_equal(publish(4), 0);
+    assert_int_equal(peek(0), -EOVERFLOW);
+    assert_true(nr_topic_may_read(&topic, &reader));
+    assert_true(nr_topic_is_intact(&topic, &message));
+    assert_int_equal(publish(6), 0);
+    assert_false(nr_topic_is_intact(&topic, &message));
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0); /* over it, and not published */
+    reader.next = 2;
+    assert_true(nr_topic_may_read(&topic, &reader));
+}
+
+/* A whole lap behind it is still being written. */
+static void test_a_lap_behind(void **state)
+{
+    struct nr_topic_claim claim;
+    uint32_t blocker;
+
+    (void)state;
+    topic_make(3, 0);
+    topic.me = 3;
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
+    topic.me = 1;
+    for (uint64_t v = 0; v < 6; v += 2)
+        assert_int_equal(publish(v), 0);
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), -EBUSY);
+    assert_int_equal(blocker, 3);
+}
+
+static void test_limits(void **state)
+{
+    static const struct {
+        uint32_t chunk, size_bytes;
+        int expected;
+    } cases[] = {
+        {0, 32, 0}, {0, 33, -EBADMSG}, /* in the slot */
+        {1, 64, 0}, {1, 65, -EBADMSG}, /* in a chunk */
+        {6, 64, 0}, {7, 64, -EBADMSG}, {UINT32_MAX, 8, -EBADMSG},
+    };
+    struct nr_topic_claim claim;
+    uint32_t blocker;
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        topic_make(3, 0);
+        slot_of(0)->word = (1 << 16) | (READY << 12);
+        slot_of(0)->size_bytes = cases[i].size_bytes;
+        slot_of(0)->chunk = cases[i].chunk;
+        assert_int_equal(peek(0), cases[i].expected);
+    }
+    topic_make(3, 0); /* words of no lap that there is */
+    topic_advance(1000);
+    slot_of(1000)->word = (996 << 16) | (READY << 12);
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), -EBADMSG);
+    slot_of(1000)->word = 0;
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), -EBADMSG);
+    slot_of(1000)->word = (997 << 16) | (READY << 12);
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
+    for (uint64_t first = 3; first < 5; first++) { /* never used: in the first lap only */
+        topic_make(3, 0);
+        topic.shared->tail = first;
+        assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), first == 3 ? 0 : -EBADMSG);
+    }
+}
+
+static void test_starts(void **state)
+{
+    static const struct {
+        enum nr_topic_start start;
+        uint64_t count, next;
+    } cases[] = {
+        {NR_TOPIC_NOW, 0, 20},  {NR_TOPIC_OLDEST, 0, 15}, {NR_TOPIC_LAST, 0, 20},
+        {NR_TOPIC_LAST, 1, 19}, {NR_TOPIC_LAST, 5, 15},   {NR_TOPIC_LAST, 6, 15},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (uint32_t cursors = 0; cursors <= CURSORS; cursors += CURSORS) {
+            struct nr_topic_reader reader;
+            uint32_t index;
+            topic_make(5, cursors);
+            for (uint64_t v = 0; v < 20; v++)
+                assert_int_equal(publish(v), 0);
+            nr_topic_join(&topic, &reader, cases[i].start, cases[i].count);
+            assert_int_equal(reader.next, cases[i].next);
+            assert_int_equal(nr_topic_slowest(&topic, &index),
+                             cursors ? cases[i].next : UINT64_MAX);
+        }
+}
+
+/* Overwriting: on with the oldest; with younger ones, the more often it was in vain; never back, never beyond. */
+static void test_catch_up(void **state)
+{
+    static const struct {
+        uint64_t tail, next;
+        unsigned times;
+        uint64_t expected;
+    } cases[] = {
+        {20, 0, 0, 12},  {20, 0, 1, 15},  {20, 0, 2, 18}, {20, 0, 3, 19}, {20, 11, 0, 12},
+        {20, 12, 0, 13}, {20, 18, 0, 19}, {9, 0, 0, 1},   {10, 0, 0, 2},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct nr_topic_reader reader = {.next = cases[i].next, .lost = 100};
+        topic_make(8, 0);
+        for (uint64_t v = 0; v < cases[i].tail; v++)
+            assert_int_equal(publish(2 * v), 0);
+        nr_topic_catch_up(&topic, &reader, cases[i].times);
+        assert_int_equal(reader.next, cases[i].expected);
+        assert_int_equal(reader.lost, 100 + cases[i].expected - cases[i].next);
+    }
+    struct nr_topic_reader reader = {0}; /* there is not as much */
+    topic_make(8, 0);
+    assert_int_equal(publish(0), 0);
+    assert_int_equal(publish(2), 0);
+    nr_topic_catch_up(&topic, &reader, 2);
+    assert_int_equal(reader.next, 2);
+}
+
+/* However often it comes again. */
+static void test_deliveries(void **state)
+{
+    struct nr_topic_reader reader;
+    struct nr_topic_message message;
+    uint32_t blocker;
+
+    (void)state;
+    topic_make(3, CURSORS);
+    nr_topic_join(&topic, &reader, NR_TOPIC_NOW, 0);
+    assert_int_equal(publish(0), 0);
+    assert_int_equal(publish(2), 0);
+    for (unsigned i = 1; i <= 300; i++) {
+        assert_int_equal(nr_topic_next(&topic, &reader, &message, &blocker), 0);
+        assert_int_equal(message.position, 0);
+        assert_int_equal(message.deliveries, i < 256 ? i : 256);
+        nr_topic_take(&reader, &message);
+        nr_topic_give_back(&reader, 0);
+    }
+    nr_topic_next(&topic, &reader, &message, &blocker);
+    nr_topic_take(&reader, &message);
+    nr_topic_done(&topic, &reader, 0);
+    assert_int_equal(nr_topic_next(&topic, &reader, &message, &blocker), 0);
+    assert_int_equal(message.position, 1);
+    assert_int_equal(message.deliveries, 1);
+}
+
 /* Whatever stands there: no crash, no walk without end, an error. */
 static void test_damaged(void **state)
 {
@@ -219,6 +442,13 @@ int main(void)
         cmocka_unit_test(test_sizes_and_positions),
         cmocka_unit_test(test_last_with_skips),
         cmocka_unit_test(test_hands),
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_what_is_there),
+        cmocka_unit_test(test_a_lap_behind),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_starts),
+        cmocka_unit_test(test_catch_up),
+        cmocka_unit_test(test_deliveries),
         cmocka_unit_test(test_damaged),
     };
 
