@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * sync -- mutex and semaphore, that processes share by name or place in memory that they share
+ * sync -- mutex, condition, event and semaphore, that processes share by name or place in memory that they share
  *
  * Death      A process may be killed at any instruction of any function here. Nobody waits for ever because of it: each
  *            object says below what its death means for the others.
@@ -67,6 +67,70 @@ NARU_API void naru_mutex_close(struct naru_mutex *mutex);
 
 /* Removes the name; open handles go on. -EBADMSG, and nothing removed, when it is no mutex. */
 NARU_API int naru_mutex_unlink(const char *name);
+
+/*
+ * condition -- lets go of a mutex and sleeps until another thread has changed what the mutex guards
+ *
+ * Use        Lock; while (what is waited for is not there) wait; unlock. A wait may return for nothing. Who changes
+ *            something does so with the mutex locked, and then wakes, before or after it has unlocked.
+ * Wake       All that wait: one that was woken alone might be dying, and nobody would go on.
+ * Death      A waiter that dies leaves nothing behind. Who is killed while it wakes has woken nobody or all. When a
+ *            thread dies that holds the mutex, those who wait get it after a second or so, with NARU_OWNER_DIED; of
+ *            one that dies without the mutex a condition knows nothing: give a time-out.
+ */
+struct naru_condition;
+
+struct naru_condition_state {
+    uint32_t word;
+    uint32_t magic;
+};
+
+/* As those of a mutex. */
+NARU_API int naru_condition_open(struct naru_condition **ret, const char *name,
+                                 const struct naru_options *options);
+NARU_API int naru_condition_init(struct naru_condition_state *state);
+NARU_API int naru_condition_attach(struct naru_condition **ret, struct naru_condition_state *state);
+
+/* Unlocks the mutex, which the calling thread has locked, sleeps until it is woken, and locks it again, whatever it returns: 0
+   or NARU_OWNER_DIED, as naru_mutex_lock(); -ETIMEDOUT. -EPERM, -EAGAIN (time-out 0): it has not slept. */
+NARU_API int naru_condition_wait(struct naru_condition *condition, struct naru_mutex *mutex,
+                                 int64_t timeout_ns);
+NARU_API int naru_condition_wake(struct naru_condition *condition);
+
+NARU_API void naru_condition_close(struct naru_condition *condition);
+NARU_API int naru_condition_unlink(const char *name);
+
+/*
+ * event -- something that has happened or has not; who waits for it goes on when it has
+ *
+ * Set        It stays so, and lets everyone through, until it is reset. One that is reset right away may be missed by those
+ *            who sleep and have not looked yet. What was written before it was set is seen by who finds it so.
+ * Death      At any instruction: it is set or not, and nobody sleeps beside one that is set. Nobody owns it.
+ */
+struct naru_event;
+
+struct naru_event_state {
+    uint32_t word;
+    uint32_t magic;
+};
+
+/* As those of a mutex. A new one is not set. */
+NARU_API int naru_event_open(struct naru_event **ret, const char *name,
+                             const struct naru_options *options);
+NARU_API int naru_event_init(struct naru_event_state *state);
+NARU_API int naru_event_attach(struct naru_event **ret, struct naru_event_state *state);
+
+NARU_API int naru_event_set(struct naru_event *event);
+NARU_API int naru_event_reset(struct naru_event *event);
+
+/* 1 or 0, at some moment during the call. */
+NARU_API int naru_event_is_set(struct naru_event *event);
+
+/* -EAGAIN (time-out 0), -ETIMEDOUT. */
+NARU_API int naru_event_wait(struct naru_event *event, int64_t timeout_ns);
+
+NARU_API void naru_event_close(struct naru_event *event);
+NARU_API int naru_event_unlink(const char *name);
 
 /*
  * semaphore -- a count that a waiter lowers by one: of events that anyone may post, or of permits that belong to who

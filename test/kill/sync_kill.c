@@ -4,20 +4,28 @@
 #include <errno.h>
 #include <string.h>
 
+static struct sync_objects *shared;
 static struct naru_mutex *mutex;
+static struct naru_condition *condition;
+static struct naru_event *event;
 static struct naru_semaphore *owned, *posted;
 
 void sync_init(struct sync_objects *objects)
 {
     memset(objects, 0, sizeof *objects);
     nr_check_ok(naru_mutex_init(&objects->mutex));
+    nr_check_ok(naru_condition_init(&objects->condition));
+    nr_check_ok(naru_event_init(&objects->latch));
     nr_check_ok(naru_semaphore_init(&objects->event, 0));
     nr_check_ok(naru_semaphore_init_owned(&objects->owned, 2));
 }
 
 void sync_attach(struct sync_objects *objects)
 {
+    shared = objects;
     nr_check_ok(naru_mutex_attach(&mutex, &objects->mutex));
+    nr_check_ok(naru_condition_attach(&condition, &objects->condition));
+    nr_check_ok(naru_event_attach(&event, &objects->latch));
     nr_check_ok(naru_semaphore_attach(&posted, &objects->event));
     nr_check_ok(naru_semaphore_attach_owned(&owned, &objects->owned));
 }
@@ -25,6 +33,8 @@ void sync_attach(struct sync_objects *objects)
 void sync_close(void)
 {
     naru_mutex_close(mutex);
+    naru_condition_close(condition);
+    naru_event_close(event);
     naru_semaphore_close(posted);
     naru_semaphore_close(owned);
 }
@@ -133,6 +143,59 @@ static bool event_works(void)
            naru_semaphore_post(posted) == 0 && naru_semaphore_wait(posted, 0) == 0;
 }
 
+/* -- condition and event --------------------------------------------------------------------- */
+
+/* The victim may have died with the mutex. */
+static void condition_lock(void)
+{
+    if (nr_check_ok(naru_mutex_lock(mutex, NARU_FOREVER)) == NARU_OWNER_DIED)
+        nr_check_ok(naru_mutex_consistent(mutex));
+}
+static void condition_wait(void)
+{
+    condition_lock();
+    while (!shared->is_open)
+        if (nr_check_ok(naru_condition_wait(condition, mutex, NARU_FOREVER)) == NARU_OWNER_DIED)
+            nr_check_ok(naru_mutex_consistent(mutex));
+    mutex_unlock();
+}
+static void condition_open(void)
+{
+    condition_lock();
+    shared->is_open = 1;
+    mutex_unlock();
+    nr_check_ok(naru_condition_wake(condition));
+}
+static void condition_wake(void)
+{
+    nr_check_ok(naru_condition_wake(condition));
+}
+static bool condition_works(void)
+{
+    return naru_condition_wake(condition) == 0 && naru_condition_wake(condition) == 0 &&
+           naru_mutex_lock(mutex, 0) >= 0 && naru_mutex_consistent(mutex) == 0 &&
+           naru_condition_wait(condition, mutex, 1000) == -ETIMEDOUT &&
+           naru_mutex_unlock(mutex) == 0;
+}
+
+static void latch_set(void)
+{
+    nr_check_ok(naru_event_set(event));
+}
+static void latch_wait(void)
+{
+    nr_check_ok(naru_event_wait(event, NARU_FOREVER));
+}
+static void latch_reset(void)
+{
+    nr_check_ok(naru_event_reset(event));
+}
+static bool latch_works(void)
+{
+    return naru_event_set(event) == 0 && naru_event_wait(event, 0) == 0 &&
+           naru_event_reset(event) == 0 && naru_event_wait(event, 0) == -EAGAIN;
+}
+
 static void nothing(void)
 {
 }
@@ -140,6 +203,8 @@ static void nothing(void)
 #define MUTEX       .check = mutex_works
 #define OWNED       .check = owned_works
 #define EVENT       .check = event_works
+#define CONDITION   .check = condition_works, .sleep = condition_wait, .sleepers = 2
+#define LATCH       .check = latch_works
 #define SLEEP_OWNED .sleep = owned_wait_and_post, .sleepers = 2
 #define SLEEP       .sleep = mutex_lock_and_unlock, .sleepers = 2
 
@@ -168,5 +233,17 @@ const struct sync_act sync_acts[] = {
      .hold = owned_wait_twice},
     {"wait for an event, asleep among others", EVENT, .run = event_wait, .sleep = event_wait,
      .sleepers = 2, .hold = nothing, .let_go = event_post_often},
+    {"wait on a condition, among others", CONDITION, .prepare = mutex_lock_and_unlock,
+     .run = condition_wait, .hold = nothing, .let_go = condition_open},
+    {"change and wake a condition, and so does another", CONDITION,
+     .prepare = mutex_lock_and_unlock, .run = condition_open, .hold = nothing,
+     .let_go = condition_open, .is_in_vain = true},
+    {"wake a condition", CONDITION, .run = condition_wake, .hold = nothing,
+     .let_go = condition_open, .is_in_vain = true},
+    {"set an event, others sleep, and another sets it", LATCH, .run = latch_set,
+     .sleep = latch_wait, .sleepers = 2, .hold = nothing, .let_go = latch_set, .is_in_vain = true},
+    {"wait for an event, among others", LATCH, .run = latch_wait, .sleep = latch_wait,
+     .sleepers = 2, .hold = nothing, .let_go = latch_set},
+    {"reset an event", LATCH, .prepare = latch_set, .run = latch_reset},
 };
 const size_t sync_acts_count = sizeof sync_acts / sizeof sync_acts[0];

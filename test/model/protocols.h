@@ -9,18 +9,34 @@ extern const struct model_protocol model_hold_protocol;
 extern const struct model_protocol model_line_ring;
 extern const struct model_protocol model_litmus;
 extern const struct model_protocol model_participants;
+extern const struct model_protocol model_latch;
 extern const struct model_protocol model_permits;
 extern const struct model_protocol model_slots;
 extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds;
+extern const struct model_protocol model_turn;
 extern const struct model_protocol model_cell;
 extern const struct model_protocol model_topic, model_topic_chunks, model_topic_late,
     model_topic_overwriting;
 
 static const struct model_protocol *const model_protocols[] = {
-    &model_line_ring,       &model_litmus,       &model_gate,
-    &model_hold_protocol,   &model_participants, &model_permits,
-    &model_slots,           &model_slot_ring,    &model_slot_ring_chunks,
-    &model_slot_ring_holds, &model_calls,        &model_calls_contracts,
-    &model_calls_late,      &model_cell,         &model_topic,
-    &model_topic_chunks,    &model_topic_late,   &model_topic_overwriting,
+    &model_line_ring,
+    &model_litmus,
+    &model_gate,
+    &model_hold_protocol,
+    &model_latch,
+    &model_participants,
+    &model_permits,
+    &model_slots,
+    &model_slot_ring,
+    &model_slot_ring_chunks,
+    &model_slot_ring_holds,
+    &model_turn,
+    &model_calls,
+    &model_calls_contracts,
+    &model_calls_late,
+    &model_cell,
+    &model_topic,
+    &model_topic_chunks,
+    &model_topic_late,
+    &model_topic_overwriting,
 };
