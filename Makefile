@@ -64,10 +64,11 @@ build-compare:
 	@echo "make: building in build-compare"
 	@ninja -C build-compare
 
-compare: setup ## naru bench beside ZeroMQ, nng, iceoryx, libqb, Concurrency Kit and Boost, which it installs
+compare: setup ## naru bench beside ZeroMQ, nng, iceoryx, libqb, Concurrency Kit and Boost, and naru httpd beside nginx, lighttpd and Apache; installs them
 	@$(MAKE) --no-print-directory build-compare
 	@echo "make: running the comparison"
 	@scripts/compare build-compare
+	@scripts/compare-web build-compare
 
 figures: setup ## the table of goals for shared memory: measured, wanted, met or not
 	@$(MAKE) --no-print-directory build-compare

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/* httpd_help -- all of `naru httpd --help`, which both `naru` and naru-httpd print */
+static const char nr_httpd_help[] =
+    "Usage: naru httpd --root DIR [OPTION]...\n"
+    "Serves the files beneath DIR over HTTP, by processes: a killed one takes only its own requests along.\n"
+    "\n"
+    "  --root DIR            the directory; nothing outside of it is ever opened\n"
+    "  --listen HOST:PORT    default 127.0.0.1:8080; port 0: any; or LISTEN_FDS\n"
+    "  --mode prefork        workers that serve many connections each (default)\n"
+    "  --mode fork           a process for each connection\n"
+    "  --workers N           prefork: default one for each processor; fork: processes at\n"
+    "                        most, default 64\n"
+    "  --connections N       prefork: for each worker; more are told 503 (default 512)\n"
+    "  --connections-per-address N\n"
+    "                        of one client address; more are told 503 (default 128)\n"
+    "  --idle SECONDS        a connection without a whole request is closed (default 15)\n"
+    "  --grace SECONDS       for what is being answered, when a worker has to end (default 10)\n"
+    "  --access-log FILE     a line of JSON for each request; - is standard output\n"
+    "  --status WHO          who sees /naru/status: local (default), all, none\n"
+    "  --token TOKEN         lets its bearer stop a worker there (default: made up, and told)\n"
+    "  --user NAME           become that user, once the socket is open\n"
+    "  --json                tell what was started as a line of JSON on standard output\n"
+    "  --help                this text\n"
+    "\n"
+    "TERM and INT: no more connections are accepted, what is being answered is ended. HUP: the\n"
+    "workers are replaced one by one, and the log is opened anew; no connection is refused.\n"
+    "\n"
+    "Example:\n"
+    "  naru httpd --root . &  curl -s http://127.0.0.1:8080/naru/status.json\n"
+    "\n"
+    "Exit codes: 0 told to stop, and done; 1 failed; 2 wrong usage.\n";
