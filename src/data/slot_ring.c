@@ -45,10 +45,15 @@ static size_t nr_chunk_stride(const struct nr_slot_ring *ring)
     return NR_CHUNK_HEADER_BYTES + ring->chunk_bytes;
 }
 
+/* Slots that follow each other stand apart, at an odd stride, which meets each once: else the processor that writes one
+   fetches the next as well, out of the hands of who is looking at it, and it crosses once more. */
+enum { NR_SLOT_STRIDE = 21 };
+
 static struct nr_slot *nr_slot_at(const struct nr_slot_ring *ring, uint64_t position)
 {
-    return (struct nr_slot *)(void *)(ring->slots +
-                                      (position & (ring->slots_count - 1)) * ring->slot_bytes);
+    uint64_t place = position * NR_SLOT_STRIDE & (ring->slots_count - 1);
+
+    return (struct nr_slot *)(void *)(ring->slots + place * ring->slot_bytes);
 }
 
 struct nr_chunk *nr_chunk_at(const struct nr_slot_ring *ring, uint32_t index)
