@@ -22,6 +22,9 @@ static inline void nr_cleanup_free_pointer(void *pointer)
 #define nr_flat __attribute__((flatten))
 #endif
 
+/* Not part of its callers, which are short without it. */
+#define nr_apart __attribute__((noinline))
+
 #define nr_count_of(array) (sizeof(array) / sizeof((array)[0]))
 #define nr_container_of(pointer, type, member)                                                     \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))

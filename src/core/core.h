@@ -11,14 +11,18 @@
 
 int nr_core_refuse(const struct naru_endpoint *endpoint, unsigned role);
 
-/* 0 if this process may use the endpoint in that role (0: in any). Forgets the last error text. */
+/* May this process use the endpoint in that role (0: in any)? */
+static inline bool nr_core_may(const struct naru_endpoint *endpoint, unsigned role)
+{
+    return __builtin_expect(
+        endpoint && nr_os_process_is(endpoint->owner) && (endpoint->role & role) == role, 1);
+}
+
+/* 0 if so. Forgets the last error text. */
 static inline int nr_core_enter(const struct naru_endpoint *endpoint, unsigned role)
 {
     nr_error_clear();
-    if (__builtin_expect(
-            !endpoint || !nr_os_process_is(endpoint->owner) || (endpoint->role & role) != role, 0))
-        return nr_core_refuse(endpoint, role);
-    return 0;
+    return nr_core_may(endpoint, role) ? 0 : nr_core_refuse(endpoint, role);
 }
 
 int nr_core_failed(const struct naru_endpoint *endpoint, int error);

@@ -43,8 +43,8 @@ static int nr_transfer_send(struct naru_endpoint *endpoint, const struct nr_out 
     return 0;
 }
 
-nr_flat int naru_send(struct naru_endpoint *endpoint, const void *data, size_t size_bytes,
-                      int64_t timeout_ns)
+static nr_flat nr_apart int nr_transfer_send_data(struct naru_endpoint *endpoint, const void *data,
+                                                  size_t size_bytes, int64_t timeout_ns)
 {
     struct iovec part = {.iov_base = (void *)data, .iov_len = size_bytes};
     struct nr_out out = {.parts = &part, .parts_count = 1, .size_bytes = size_bytes};
@@ -55,6 +55,20 @@ nr_flat int naru_send(struct naru_endpoint *endpoint, const void *data, size_t s
     if (!data && size_bytes)
         return nr_fail(-EINVAL, "data is NULL, and the size %zu", size_bytes);
     return nr_core_leave(endpoint, nr_transfer_send(endpoint, &out, timeout_ns));
+}
+
+int naru_send(struct naru_endpoint *endpoint, const void *data, size_t size_bytes,
+              int64_t timeout_ns)
+{
+    if (nr_core_may(endpoint, NARU_SENDER) && endpoint->transport->send_short && data &&
+        size_bytes <= endpoint->options.message_size_max_bytes &&
+        endpoint->transport->send_short(endpoint, data, size_bytes)) {
+        nr_error_clear();
+        nr_count_add(&endpoint->counts->sent_messages, 1);
+        nr_count_add(&endpoint->counts->sent_bytes, size_bytes);
+        return 0;
+    }
+    return nr_transfer_send_data(endpoint, data, size_bytes, timeout_ns);
 }
 
 int naru_sendv(struct naru_endpoint *endpoint, const struct iovec *parts, int parts_count,
@@ -188,8 +202,9 @@ static inline void nr_transfer_clear(struct naru_message *message)
     memset((char *)message + HALF_BYTES, 0, sizeof *message - HALF_BYTES);
 }
 
-nr_flat int naru_recv(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
-                      size_t *ret_size_bytes, int64_t timeout_ns)
+static nr_flat nr_apart int nr_transfer_recv_data(struct naru_endpoint *endpoint, void *data,
+                                                  size_t capacity_bytes, size_t *ret_size_bytes,
+                                                  int64_t timeout_ns)
 {
     struct naru_message message;
     struct nr_deadline deadline = nr_deadline_in(timeout_ns);
@@ -207,6 +222,26 @@ nr_flat int naru_recv(struct naru_endpoint *endpoint, void *data, size_t capacit
     if ((result == 0 || result == -EMSGSIZE) && ret_size_bytes)
         *ret_size_bytes = message.size_bytes;
     return nr_core_leave(endpoint, result);
+}
+
+int naru_recv(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
+              size_t *ret_size_bytes, int64_t timeout_ns)
+{
+    if (!nr_core_may(endpoint, NARU_RECEIVER) || !endpoint->transport->recv_short || !data ||
+        __atomic_load_n(&endpoint->kept_count, __ATOMIC_ACQUIRE))
+        return nr_transfer_recv_data(endpoint, data, capacity_bytes, ret_size_bytes, timeout_ns);
+    nr_error_clear();
+    int result = endpoint->transport->recv_short(endpoint, data, capacity_bytes, timeout_ns);
+    if (result >= 0) {
+        nr_count_add(&endpoint->counts->received_messages, 1);
+        nr_count_add(&endpoint->counts->received_bytes, (uint64_t)result);
+        if (ret_size_bytes)
+            *ret_size_bytes = (size_t)result;
+        return 0;
+    }
+    if (result != -EAGAIN)
+        return nr_core_leave(endpoint, result);
+    return nr_transfer_recv_data(endpoint, data, capacity_bytes, ret_size_bytes, timeout_ns);
 }
 
 static size_t nr_transfer_recv_more(struct naru_endpoint *endpoint, struct naru_message *messages,

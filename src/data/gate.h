@@ -5,7 +5,7 @@
  *
  * What       A sleeper: word = nr_gate_prepare(); look once more; sleep while the word is `word`. A waker:
  *            change; if (nr_gate_must_wake()) wake all who sleep on the word.
- * Hot        While waiters find by spinning what they wait for, the gate is HOT: nobody sleeps, and a waker
+ * Hot        While waiters find by spinning what they wait for, or nobody waits, the gate is HOT: nobody sleeps, and a waker
  *            has only this one load to do, without a fence, which would have to wait until its store of the change
  *            has got hold of a line that the waiter is looking at. Who wants to sleep says so, which ends it, then
  *            has a barrier run on every processor (membarrier(2)), in place of the fences that were left out, and
@@ -72,7 +72,8 @@ static inline uint32_t nr_gate_look(const struct nr_gate *gate)
     return atomic_load_explicit(&gate->word, memory_order_acquire);
 }
 
-/* By a waiter that spinning has served well for a while. Nothing happens while somebody sleeps. */
+/* By a waiter that spinning has served well for a while, or a waker that has woken nobody for long. Nothing happens
+   while somebody sleeps. */
 static inline void nr_gate_heat(struct nr_gate *gate)
 {
     uint32_t state = atomic_load_explicit(&gate->state, memory_order_relaxed);

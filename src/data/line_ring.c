@@ -566,9 +566,39 @@ bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *rec
 
 /* -- the short way -------------------------------------------------------------------------- */
 
+struct nr_line_half {
+    char bytes[32];
+};
+
+/* At most 56 bytes, without a call: from both ends, which overlap. */
 static inline void nr_line_move(void *to, const void *from, size_t size_bytes)
 {
-    if (size_bytes == 8) /* the most frequent, without a call */
+    char *last = (char *)to + size_bytes;
+    const char *from_last = (const char *)from + size_bytes;
+    struct nr_line_half first_half, last_half;
+
+    if (size_bytes >= sizeof first_half) {
+        memcpy(&first_half, from, sizeof first_half);
+        memcpy(&last_half, from_last - sizeof last_half, sizeof last_half);
+        memcpy(to, &first_half, sizeof first_half);
+        memcpy(last - sizeof last_half, &last_half, sizeof last_half);
+    } else if (size_bytes == 8) {
+        memcpy(to, from, 8);
+    } else if (size_bytes > 16) {
+        char first[16], rest[16];
+        memcpy(first, from, sizeof first);
+        memcpy(rest, from_last - sizeof rest, sizeof rest);
+        memcpy(to, first, sizeof first);
+        memcpy(last - sizeof rest, rest, sizeof rest);
+    } else {
+        memcpy(to, from, size_bytes);
+    }
+}
+
+/* The second part of one that goes on in a second line. */
+static inline void nr_line_move_rest(void *to, const void *from, size_t size_bytes)
+{
+    if (size_bytes == 8)
         memcpy(to, from, 8);
     else
         memcpy(to, from, size_bytes);
@@ -607,12 +637,12 @@ bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
     uint64_t stamp = nr_line_stamp(ring, ring->line, NR_LINE_ONE) | (uint64_t)size_bytes
                                                                         << NR_LINE_SIZE_SHIFT;
     if (size_bytes <= NR_LINE_ROOM_BYTES) {
-        memcpy(line->room, data, size_bytes);
+        nr_line_move(line->room, data, size_bytes);
         ring->line++;
     } else {
         struct nr_line *second = nr_line_at(ring, ring->line + 1);
-        memcpy(second->room, (const char *)data + NR_LINE_ROOM_BYTES,
-               size_bytes - NR_LINE_ROOM_BYTES);
+        nr_line_move_rest(second->room, (const char *)data + NR_LINE_ROOM_BYTES,
+                          size_bytes - NR_LINE_ROOM_BYTES);
         atomic_store_explicit(&second->stamp, NR_LINE_INSIDE, memory_order_relaxed);
         memcpy(line->room, data, NR_LINE_ROOM_BYTES);
         ring->line += 2;
@@ -660,10 +690,10 @@ int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool
     atomic_store_explicit(&ring->shared->taking, next, memory_order_relaxed);
     if (is_long) {
         memcpy(to, line->room, NR_LINE_ROOM_BYTES);
-        memcpy((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,
-               size_bytes - NR_LINE_ROOM_BYTES);
+        nr_line_move_rest((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,
+                          size_bytes - NR_LINE_ROOM_BYTES);
     } else {
-        memcpy(to, line->room, size_bytes);
+        nr_line_move(to, line->room, size_bytes);
     }
     ring->freed_line = ring->line += 1 + is_long;
     *ret_frees = true;

@@ -57,11 +57,14 @@ struct nr_line_ring {
     /* mine */
     uint64_t line;  /* sender: that is begun next; receiver: that is being read */
     unsigned index; /* messages in the open line that were written, or read */
-    unsigned units; /* of 8 bytes, that those take */
+    uint64_t
+        open_stamp; /* sender: of the line before `line`, while that takes more; 0: none does */
+    /* Of 8 bytes, that those messages take. Not beside index: the compiler would store the two one by one, and load them
+       in one piece, which then waits until all stores before have reached the cache. */
+    unsigned units;
 
     /* the sender's */
-    uint64_t open_stamp; /* of the line before `line`, while that takes more; 0: none does */
-    uint64_t head_line;  /* as last seen */
+    uint64_t head_line;              /* as last seen */
     uint64_t bytes_head, bytes_tail; /* in use, of the ring of bytes */
     uint64_t apart_line;             /* behind the last line that tells of something there */
     uint64_t apart_at;               /* of the reservation */

@@ -100,6 +100,14 @@ struct nr_transport {
     /* 0: one message in *in. Waits up to the deadline. */
     int (*recv)(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline);
 
+    /* The short way of a plain message, which core tries first, where it fits and data is not NULL: what can be done
+       with few instructions while nothing is unusual. NULL: there is none. send_short: false: nothing was done, call
+       send(). recv_short: the size; -EAGAIN: nothing was done, call recv(); or what the call returns. It may look
+       again for a little while, unless timeout_ns is 0, but never sleeps. */
+    bool (*send_short)(struct naru_endpoint *endpoint, const void *data, size_t size_bytes);
+    int (*recv_short)(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
+                      int64_t timeout_ns);
+
     /* Several at once, each as above; NULL: core loops. Return the number, or an error if none. */
     int (*send_many)(struct naru_endpoint *endpoint, const struct naru_message *messages,
                      size_t count, struct nr_deadline *deadline);

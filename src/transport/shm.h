@@ -42,6 +42,8 @@ enum {
     NR_SHM_TOPIC_OVERWRITING = 7,
     NR_SHM_SLOTS_MOST = 1 << 20, /* limits, of slots and of chunks */
     NR_SHM_SPIN_FIRST = 1000,    /* looks, before it is known whether they pay */
+    NR_SHM_SPIN_WINS = 100, /* in a row, before a gate is made hot: to cool it costs microseconds */
+    NR_SHM_SPIN_SHORT = 1000, /* looks on the short way */
 };
 #define NR_SHM_MAGIC      0x6d68732d7572616eull /* "naru-shm" */
 #define NR_SHM_TOTAL_MOST ((uint64_t)1 << 40)
@@ -113,12 +115,13 @@ struct nr_shm {
     bool is_loaning;
     struct nr_line_record held_record;
     _Alignas(16) char held_copy[NR_LINE_INLINE_BYTES];
-    uint32_t held;      /* many to many, topic: messages in hand */
-    uint64_t told;      /* one to one: nr_seat_gone() as the receiver was told of it */
-    bool has_barrier;   /* registered for it (os/barrier.h), so hot gates may be trusted */
-    bool lacks_barrier; /* refused */
-    unsigned spin_wins; /* in a row */
-    int spin_limit;     /* how long it pays to look again before sleeping */
+    uint32_t held;       /* many to many, topic: messages in hand */
+    uint64_t told;       /* one to one: nr_seat_gone() as the receiver was told of it */
+    bool has_barrier;    /* registered for it (os/barrier.h), so hot gates may be trusted */
+    bool lacks_barrier;  /* refused */
+    unsigned spin_wins;  /* in a row */
+    unsigned idle_wakes; /* at a gate that is not hot: in a row, nobody slept there */
+    int spin_limit;      /* how long it pays to look again before sleeping */
     unsigned spin_rests;
     unsigned looks;       /* pair: in vain */
     bool peer_is_gone;    /* pair: it died, or became another program */
@@ -185,6 +188,25 @@ static inline void nr_shm_wake(struct nr_shm *shm, struct nr_gate *gate)
         nr_shm_wake_cold(shm, gate);
 }
 void nr_shm_wake_all(struct nr_shm *shm);
+
+static inline void nr_shm_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* How often a receiver on the short way may look again before it waits: 0 unless spinning serves it well lately. */
+static inline int nr_shm_short_spins(const struct nr_shm *shm, int64_t timeout_ns)
+{
+    return timeout_ns != 0 &&
+                   __atomic_load_n(&shm->spin_wins, __ATOMIC_RELAXED) > NR_SHM_SPIN_WINS &&
+                   !nr_interrupt_is_raised(&shm->endpoint.interrupt)
+               ? NR_SHM_SPIN_SHORT
+               : 0;
+}
 
 /*
  * Something could not be done: `result` is -EAGAIN, or -EBUSY with pause->blocker. 0: try again. Otherwise

@@ -152,6 +152,35 @@ static int nr_shm_bytes_send(struct naru_endpoint *endpoint, const struct nr_out
     return result;
 }
 
+/* Of a message that stands apart. */
+static bool nr_shm_bytes_send_apart(struct nr_shm *shm, const void *data, size_t size_bytes)
+{
+    char *room;
+
+    if (size_bytes <= NR_LINE_INLINE_BYTES ||
+        nr_line_reserve_apart(&shm->out, (uint32_t)size_bytes, &room) < 0)
+        return false;
+    memcpy(room, data, size_bytes);
+    nr_line_publish_apart(&shm->out, (uint32_t)size_bytes, 0);
+    return true;
+}
+
+static bool nr_shm_bytes_send_short(struct naru_endpoint *endpoint, const void *data,
+                                    size_t size_bytes)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    nr_shm_bytes_operate(shm);
+    if (shm->is_loaning ||
+        (nr_shm_is_pair(shm) && __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_RELAXED)))
+        return false;
+    if (!nr_line_put(&shm->out, data, size_bytes) &&
+        !nr_shm_bytes_send_apart(shm, data, size_bytes))
+        return false;
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
+    return true;
+}
+
 static int nr_shm_bytes_send_many(struct naru_endpoint *endpoint,
                                   const struct naru_message *messages, size_t count,
                                   struct nr_deadline *deadline)
@@ -356,6 +385,46 @@ static int nr_shm_bytes_recv(struct naru_endpoint *endpoint, struct nr_in *in,
     return result;
 }
 
+/* One that nr_line_get() leaves to others. */
+static int nr_shm_bytes_get_apart(struct nr_shm *shm, void *data, size_t capacity_bytes,
+                                  bool *ret_frees)
+{
+    struct nr_line_record record;
+
+    if (nr_line_peek(&shm->in, &record) < 0 || record.size_bytes > capacity_bytes)
+        return -EMSGSIZE;
+    nr_line_taking(&shm->in, &record);
+    if (record.size_bytes)
+        nr_line_copy(&record, data);
+    *ret_frees = nr_line_release(&shm->in, &record);
+    return (int)record.size_bytes;
+}
+
+static int nr_shm_bytes_recv_short(struct naru_endpoint *endpoint, void *data,
+                                   size_t capacity_bytes, int64_t timeout_ns)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    size_t most_bytes = shm->endpoint.options.message_size_max_bytes;
+    bool frees = false;
+
+    nr_shm_bytes_operate(shm);
+    if (shm->is_holding)
+        return -EAGAIN;
+    if (capacity_bytes > most_bytes)
+        capacity_bytes = most_bytes;
+    int result = nr_line_get(&shm->in, data, capacity_bytes, &frees);
+    if (result == -EAGAIN)
+        for (int spins = nr_shm_short_spins(shm, timeout_ns); spins && result == -EAGAIN; spins--) {
+            nr_shm_relax();
+            result = nr_line_get(&shm->in, data, capacity_bytes, &frees);
+        }
+    if (result == -EMSGSIZE)
+        result = nr_shm_bytes_get_apart(shm, data, capacity_bytes, &frees);
+    if (frees)
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    return result < 0 ? -EAGAIN : result;
+}
+
 static size_t nr_shm_bytes_recv_more(struct naru_endpoint *endpoint, struct naru_message *messages,
                                      size_t count)
 {
@@ -550,10 +619,12 @@ static void nr_shm_bytes_pair_leave(struct nr_shm *shm)
 #define NR_SHM_BYTES_TRANSPORT                                                                     \
     {                                                                                              \
         NR_SHM_COMMON, .send = nr_shm_bytes_send, .send_many = nr_shm_bytes_send_many,             \
-                       .recv = nr_shm_bytes_recv, .recv_more = nr_shm_bytes_recv_more,             \
-                       .loan = nr_shm_bytes_loan, .commit = nr_shm_bytes_commit,                   \
-                       .cancel = nr_shm_bytes_cancel, .take = nr_shm_bytes_take,                   \
-                       .ack = nr_shm_bytes_ack, .requeue = nr_shm_bytes_requeue,                   \
+                       .send_short = nr_shm_bytes_send_short,                                      \
+                       .recv_short = nr_shm_bytes_recv_short, .recv = nr_shm_bytes_recv,           \
+                       .recv_more = nr_shm_bytes_recv_more, .loan = nr_shm_bytes_loan,             \
+                       .commit = nr_shm_bytes_commit, .cancel = nr_shm_bytes_cancel,               \
+                       .take = nr_shm_bytes_take, .ack = nr_shm_bytes_ack,                         \
+                       .requeue = nr_shm_bytes_requeue,                                            \
     }
 
 const struct nr_shm_kind nr_shm_bytes_kind = {

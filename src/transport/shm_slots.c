@@ -157,6 +157,26 @@ static int nr_shm_slots_send(struct naru_endpoint *endpoint, const struct nr_out
     return 0;
 }
 
+static bool nr_shm_slots_send_short(struct naru_endpoint *endpoint, const void *data,
+                                    size_t size_bytes)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_slot_claim claim;
+    uint32_t blocker;
+
+    nr_party_operate(&shm->party);
+    if (size_bytes > nr_slot_inline_bytes(&shm->slots) ||
+        nr_slot_claim(&shm->slots, &claim, &blocker) != 0)
+        return false;
+    claim.slot->size_bytes = (uint32_t)size_bytes;
+    claim.slot->sender_pid = shm->pid;
+    claim.slot->type = 0;
+    memcpy(claim.slot->payload, data, size_bytes);
+    nr_slot_publish(&shm->slots, &claim, NR_SLOT_NO_CHUNK);
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
+    return true;
+}
+
 static int nr_shm_slots_loan(struct naru_endpoint *endpoint, size_t size_bytes,
                              struct naru_message *ret, struct nr_deadline *deadline)
 {
@@ -216,6 +236,14 @@ static bool nr_shm_slots_look(struct nr_shm *shm, struct nr_shm_pause *pause)
     return nr_slot_may_take(&shm->slots);
 }
 
+static int nr_shm_slots_damaged(struct nr_shm *shm)
+{
+    return nr_fail(-EBADMSG,
+                   "%s: a message was damaged in the segment and is dropped; some "
+                   "process writes where it should not",
+                   shm->endpoint.uri);
+}
+
 static int nr_shm_slots_next(struct nr_shm *shm, struct nr_slot_taken *ret,
                              struct nr_deadline *deadline)
 {
@@ -233,10 +261,7 @@ static int nr_shm_slots_next(struct nr_shm *shm, struct nr_slot_taken *ret,
             return 0;
         }
         if (result == -EBADMSG)
-            return nr_fail(-EBADMSG,
-                           "%s: a message was damaged in the segment and is dropped; some "
-                           "process writes where it should not",
-                           shm->endpoint.uri);
+            return nr_shm_slots_damaged(shm);
         result = nr_shm_pause(shm, nr_shm_gate_empty(shm, true), &pause, result, deadline);
         if (result < 0)
             return result;
@@ -280,6 +305,39 @@ static int nr_shm_slots_recv(struct naru_endpoint *endpoint, struct nr_in *in,
     nr_slot_ack(&shm->slots, &taken);
     nr_shm_wake(shm, nr_shm_gate_full(shm, false));
     return 0;
+}
+
+/* What is too large is for the long way, which says so: it is put back for that. */
+static int nr_shm_slots_recv_short(struct naru_endpoint *endpoint, void *data,
+                                   size_t capacity_bytes, int64_t timeout_ns)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_slot_taken taken;
+    uint32_t blocker;
+
+    nr_party_operate(&shm->party);
+    int result = nr_slot_take(&shm->slots, &taken, &blocker);
+    if (result == -EAGAIN || result == -EBUSY) {
+        int spins = nr_shm_short_spins(shm, timeout_ns);
+        for (; spins && !nr_slot_may_take(&shm->slots); spins--)
+            nr_shm_relax();
+        result = spins ? nr_slot_take(&shm->slots, &taken, &blocker) : -EAGAIN;
+    }
+    if (result < 0)
+        return result == -EBADMSG ? nr_shm_slots_damaged(shm) : -EAGAIN;
+    if (taken.size_bytes > capacity_bytes ||
+        taken.size_bytes > shm->endpoint.options.message_size_max_bytes) {
+        nr_slot_return(&shm->slots, &taken, false);
+        nr_shm_wake(shm, nr_shm_gate_empty(shm, true));
+        return -EAGAIN;
+    }
+    memcpy(data, taken.payload, taken.size_bytes);
+    uint64_t lost = nr_slot_lost(&shm->slots);
+    if (lost)
+        nr_count_add(&shm->endpoint.lost_messages, lost);
+    nr_slot_ack(&shm->slots, &taken);
+    nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    return (int)taken.size_bytes;
 }
 
 static int nr_shm_slots_too_many(struct nr_shm *shm)
@@ -443,6 +501,8 @@ const struct nr_shm_kind nr_shm_slots_kind = {
         {
             NR_SHM_COMMON,
             .send = nr_shm_slots_send,
+            .send_short = nr_shm_slots_send_short,
+            .recv_short = nr_shm_slots_recv_short,
             .recv = nr_shm_slots_recv,
             .loan = nr_shm_slots_loan,
             .commit = nr_shm_slots_commit,

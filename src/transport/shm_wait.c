@@ -16,8 +16,8 @@ enum {
         3000, /* longer than it takes to wake the other side, which may be asleep itself */
     NR_SHM_SPIN_BUSY = 4000, /* before a call that must not sleep says that someone is in the way */
     NR_SHM_SPIN_RETURN = 64, /* looks between two of the caller's, which sees more */
-    NR_SHM_SPIN_WINS = 100, /* in a row, before a gate is made hot: to cool it costs microseconds */
-    NR_SHM_SPIN_REST = 256, /* so that looking does not show in the 99th percentile */
+    NR_SHM_WAKES_IDLE = 1000, /* in a row that woke nobody, before a gate is made hot */
+    NR_SHM_SPIN_REST = 256,   /* so that looking does not show in the 99th percentile */
 };
 
 struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
@@ -36,13 +36,27 @@ struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait)
     return &shm->header->not_full[direction];
 }
 
+/* Several threads may come here at once, to the same result. */
+static bool nr_shm_has_barrier(struct nr_shm *shm)
+{
+    if (!nr_flag_get(&shm->has_barrier) && !nr_flag_get(&shm->lacks_barrier))
+        nr_flag_set(nr_os_barrier_register() ? &shm->has_barrier : &shm->lacks_barrier, true);
+    return nr_flag_get(&shm->has_barrier);
+}
+
 void nr_shm_wake_cold(struct nr_shm *shm, struct nr_gate *gate)
 {
-    if (!nr_flag_get(&shm->has_barrier) && !nr_flag_get(&shm->lacks_barrier) &&
-        nr_gate_is_hot(gate)) /* several threads may come here at once, to the same result */
-        nr_flag_set(nr_os_barrier_register() ? &shm->has_barrier : &shm->lacks_barrier, true);
-    if (nr_gate_must_wake(gate))
+    unsigned idle = __atomic_load_n(&shm->idle_wakes, __ATOMIC_RELAXED) + 1;
+
+    if (nr_gate_is_hot(gate))
+        nr_shm_has_barrier(shm);
+    if (nr_gate_must_wake(gate)) {
         nr_os_futex_wake(nr_gate_address(gate), INT_MAX);
+        idle = 0;
+    } else if (idle % NR_SHM_WAKES_IDLE == 0 && nr_shm_has_barrier(shm)) {
+        nr_gate_heat(gate);
+    }
+    __atomic_store_n(&shm->idle_wakes, idle, __ATOMIC_RELAXED);
 }
 
 static void nr_shm_wake_sleepers(struct nr_gate *gate)
@@ -58,15 +72,6 @@ void nr_shm_wake_all(struct nr_shm *shm)
         nr_shm_wake_sleepers(&shm->header->not_empty[i]);
         nr_shm_wake_sleepers(&shm->header->not_full[i]);
     }
-}
-
-static void nr_shm_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
 }
 
 /* Several threads may adapt the limit at once; whichever is last has its way. */

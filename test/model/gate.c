@@ -4,13 +4,14 @@
  *
  * Wakers count up a word each; sleepers look at all of them. A waker's death is told by the death word to one
  * sleeper, which then repairs and wakes all (transport/shm_wait.c): here it writes down that the waker is gone. Hot: a waiter
- * that has spun makes the gate hot, and later sleeps all the same; refused: the barrier for that can't be had.
+ * that has spun, or a waker, makes the gate hot, and later it sleeps all the same; refused: the barrier for that can't be
+ * had.
  */
 #include "data/gate.h"
 #include "model.h"
 #include <string.h>
 
-enum { MESSAGES = 2, HOT = 1, REFUSED = 2, ALWAYS = 4 };
+enum { MESSAGES = 2, HOT = 1, REFUSED = 2, ALWAYS = 4, WAKERS_HEAT = 8 };
 
 static struct {
     struct nr_gate gate;
@@ -50,6 +51,8 @@ static void wake(unsigned me)
         shared->wakers[me].data[i] = 7 + i;
         atomic_store_explicit(&shared->wakers[me].sent, i + 1, memory_order_release);
         open_gate();
+        if (model_variant() & WAKERS_HEAT)
+            nr_gate_heat(&shared->gate);
     }
 }
 
@@ -85,7 +88,7 @@ static bool look(unsigned wakers, unsigned seen[], bool *ret_is_all)
 
 static void heat(void)
 {
-    if (model_variant() & HOT)
+    if ((model_variant() & HOT) && !(model_variant() & WAKERS_HEAT))
         nr_gate_heat(&shared->gate);
 }
 
@@ -165,6 +168,9 @@ static const struct model_scenario scenarios[] = {
     SCENARIO("one waker, two sleepers, hot", BOUNDS, ONE_TO_TWO, .variant = HOT),
     SCENARIO("one waker, two sleepers, hot, no barrier", BOUNDS, ONE_TO_TWO,
              .variant = HOT | REFUSED),
+    SCENARIO("two wakers that heat, one sleeper", BOUNDS, TWO_TO_ONE, .variant = HOT | WAKERS_HEAT),
+    SCENARIO("one waker that heats, two sleepers", BOUNDS, ONE_TO_TWO,
+             .variant = HOT | WAKERS_HEAT),
     /* Why heats are counted. */
     SCENARIO("one waker, two sleepers, hot, three preemptions", .processes = 3, .preemptions = 3,
              .stale_reads = 1, ONE_TO_TWO, .variant = HOT),
