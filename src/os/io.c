@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/io.h"
+#include "os/process.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -109,6 +111,33 @@ int nr_os_epoll_remove(int epoll_fd, int fd)
     return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
 }
 
+int nr_os_epoll_add_tagged(int epoll_fd, int fd, unsigned events, uint64_t tag)
+{
+    struct epoll_event event = {.events = events, .data.u64 = tag};
+
+    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int nr_os_epoll_wait(int epoll_fd, uint64_t *ret_tags, int count, struct nr_deadline *deadline)
+{
+    struct epoll_event events[64];
+    struct timespec storage;
+    const struct timespec *timeout = nr_deadline_timespec(deadline, &storage);
+    int most = count < 64 ? count : 64;
+
+    int ready = epoll_pwait2(epoll_fd, events, most, timeout, NULL);
+    if (ready < 0 && nr_os_is_refused(errno)) { /* before Linux 5.11; rounded up */
+        int64_t ms =
+            timeout ? (int64_t)timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000 : -1;
+        ready = epoll_wait(epoll_fd, events, most, ms > INT_MAX ? INT_MAX : (int)ms);
+    }
+    if (ready < 0)
+        return errno == EINTR ? 0 : -errno;
+    for (int i = 0; i < ready; i++)
+        ret_tags[i] = events[i].data.u64;
+    return ready;
+}
+
 void nr_os_drain(int fd)
 {
     char scrap[4096];
@@ -132,6 +161,17 @@ void nr_os_eventfd_set(int fd)
 
     while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
         ;
+}
+
+int nr_os_eventfd_try(int fd)
+{
+    uint64_t one = 1;
+    ssize_t size;
+
+    do
+        size = write(fd, &one, sizeof one);
+    while (size < 0 && errno == EINTR);
+    return size < 0 && errno != EAGAIN ? -errno : 0; /* EAGAIN: it is rung as far as can be */
 }
 
 void nr_os_eventfd_clear(int fd)

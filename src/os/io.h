@@ -38,12 +38,16 @@ int nr_os_poll(struct pollfd *fds, unsigned count, struct nr_deadline *deadline)
 int nr_os_epoll_new(void);
 int nr_os_epoll_add(int epoll_fd, int fd, unsigned events); /* EPOLLIN, EPOLLOUT as NR_* */
 int nr_os_epoll_remove(int epoll_fd, int fd);
+int nr_os_epoll_add_tagged(int epoll_fd, int fd, unsigned events, uint64_t tag);
+/* The tags of up to `count` (64 at most) that are ready; 0 also on a signal. */
+int nr_os_epoll_wait(int epoll_fd, uint64_t *ret_tags, int count, struct nr_deadline *deadline);
 
 void nr_os_drain(int fd); /* reads away what a non-blocking descriptor has */
 
 int nr_os_eventfd(void); /* non-blocking, close-on-exec */
 void nr_os_eventfd_set(int fd);
 void nr_os_eventfd_clear(int fd);
+int nr_os_eventfd_try(int fd); /* as set, and tells an error: -EBADF, ... */
 
 /* Takes the descriptor away from a variable that closes it: return nr_steal_fd(&fd); */
 static inline int nr_steal_fd(int *fd)

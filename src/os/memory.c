@@ -112,6 +112,11 @@ int nr_os_memory_peek(int fd, void *data, size_t size_bytes)
     return (size_t)size == size_bytes ? 0 : -EBADMSG;
 }
 
+void nr_os_memory_hide(void *memory, size_t size_bytes)
+{
+    madvise(memory, size_bytes, MADV_DONTFORK);
+}
+
 void nr_os_memory_unmap(void *memory, size_t size_bytes)
 {
     if (memory)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,37 @@ unsigned nr_os_cpus(void)
     long count = sysconf(_SC_NPROCESSORS_ONLN);
 
     return count < 1 ? 1 : (unsigned)count;
+}
+
+int nr_os_cpu(unsigned index)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) == 0)
+        return -1;
+    unsigned nth = index % (unsigned)CPU_COUNT(&set);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &set) && nth-- == 0)
+            return cpu;
+    return -1;
+}
+
+uint64_t nr_os_resident_bytes(void)
+{
+    char text[64];
+    unsigned long long size_pages, resident_pages;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return 0;
+    ssize_t size = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (size <= 0)
+        return 0;
+    text[size] = '\0';
+    if (sscanf(text, "%llu %llu", &size_pages, &resident_pages) != 2)
+        return 0;
+    return resident_pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* The page reads 0 in a forked child; the counter goes on, so no ancestor ever had the new number. */
@@ -179,6 +211,13 @@ unsigned nr_os_process_threads(void)
     struct nr_os_process_look look;
 
     return nr_os_process_look(getpid(), &look) ? look.threads_count : 0;
+}
+
+bool nr_os_process_is_asleep(pid_t pid)
+{
+    struct nr_os_process_look look;
+
+    return nr_os_process_look(pid, &look) && look.state == 'S';
 }
 
 bool nr_os_process_is_stopped(pid_t pid)

@@ -16,6 +16,9 @@ pid_t nr_os_pid(void);
 uid_t nr_os_uid(void);
 unsigned nr_os_cpus(void); /* that are online; at least 1 */
 
+int nr_os_cpu(unsigned index);       /* of those that this process may use, in turn; -1: unknown */
+uint64_t nr_os_resident_bytes(void); /* the calling process's memory; 0: unknown */
+
 /*
  * A number that is this process's own among its ancestors and children: it differs in a forked child
  * from what it was in the parent. Costs one load. Source: MADV_WIPEONFORK, madvise(2).
@@ -49,6 +52,9 @@ bool nr_os_process_is_exiting(pid_t pid);
 
 /* The threads of the calling process; 0 when unknown. */
 unsigned nr_os_process_threads(void);
+
+/* True when it waits for something that is not the disk, and no debugger. */
+bool nr_os_process_is_asleep(pid_t pid);
 
 /* True when a signal (SIGSTOP, ...) or a debugger has stopped it. */
 bool nr_os_process_is_stopped(pid_t pid);
