@@ -21,7 +21,7 @@
 #include "transport/endpoint.h"
 
 enum {
-    NR_SOCKET_VERSION = 1,
+    NR_SOCKET_VERSION = 2,
     NR_SOCKET_FRAME_MAGIC = 0x4e53,
     NR_SOCKET_PATIENCE_NS =
         20 * 1000 * 1000,               /* how long a direct call sleeps before it looks around */

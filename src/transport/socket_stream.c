@@ -13,7 +13,9 @@
  *            that dies or closes had in hand.
  *            Without: a message is committed when the kernel has its last byte. One with a deadline (or so
  *            large that it will hardly go out at once) is followed by GO in the same call; if the deadline
- *            passes in its middle, the rest and a CANCEL are kept and go out before anything else. So a
+ *            passes in its middle, the rest and a CANCEL are kept and go out before anything else. That holds in
+ *            the middle of the GO as well, from which a CANCEL differs in its last byte only: what counts as sent
+ *            must not wait here for the sender's next call. So a
  *            negative result always means that it is not delivered, and the stream is never torn. Only a
  *            small message without a deadline, interrupted in its middle, is kept and counts as sent.
  * Death      Of a sender, in the middle of a frame: the partial frame is dropped with the connection.
@@ -51,12 +53,14 @@ enum {
 };
 
 struct nr_stream_header {
-    uint32_t length_bytes;
-    uint8_t kind, flags;
-    uint16_t magic;
     uint64_t sequence;
+    uint32_t length_bytes;
+    uint16_t magic;
+    uint8_t flags, kind;
 };
-static_assert(sizeof(struct nr_stream_header) == 16, "the frame's header is part of the protocol");
+static_assert(sizeof(struct nr_stream_header) == 16 &&
+                  offsetof(struct nr_stream_header, kind) == 15,
+              "the frame's header is part of the protocol; a GO becomes a CANCEL by its last byte");
 
 static size_t nr_stream_frame_bytes(const struct nr_stream_header *header)
 {
@@ -471,17 +475,13 @@ static int nr_stream_broken(struct nr_socket *s, struct nr_socket_connection *c)
 static int nr_stream_abandon(struct nr_socket *s, struct nr_socket_connection *c,
                              struct nr_stream_frame *frame, size_t sent, int result)
 {
-    struct nr_stream_header cancel = {
-        .kind = NR_SOCKET_CANCEL,
-        .magic = NR_SOCKET_FRAME_MAGIC,
-        .sequence = frame->header.sequence,
-    };
+    struct nr_stream_header cancel = frame->go;
     size_t frame_bytes = frame->head_bytes + frame->out->size_bytes;
     size_t left = sent < frame_bytes ? frame_bytes - sent : 0;
-    bool is_whole = sent > frame_bytes; /* part of the GO is out: it is committed */
-    bool may_cancel = (frame->header.flags & NR_STREAM_NEEDS_GO) && !is_whole;
-    size_t tail_sent = is_whole ? sent - frame_bytes : 0;
-    size_t tail_bytes = is_whole ? sizeof frame->go - tail_sent : may_cancel ? sizeof cancel : 0;
+    bool may_cancel = frame->header.flags & NR_STREAM_NEEDS_GO;
+    size_t tail_sent = left ? 0 : sent - frame_bytes; /* of the GO: all but its last byte at most */
+    size_t tail_bytes = may_cancel ? sizeof cancel - tail_sent : 0;
+    cancel.kind = NR_SOCKET_CANCEL;
     nr_lock_scope(&s->lock);
     size_t queued_bytes = c->rest_bytes - c->rest_sent;
     uint8_t *made = malloc(left + tail_bytes + queued_bytes);
@@ -498,8 +498,7 @@ static int nr_stream_abandon(struct nr_socket *s, struct nr_socket_connection *c
         nr_out_copy(frame->out, frame->out->size_bytes - (left - head_left), made + head_left,
                     left - head_left);
     if (tail_bytes)
-        memcpy(made + left, is_whole ? (char *)&frame->go + tail_sent : (char *)&cancel,
-               tail_bytes);
+        memcpy(made + left, (char *)&cancel + tail_sent, tail_bytes);
     if (queued_bytes)
         memcpy(made + left + tail_bytes, c->rest + c->rest_sent, queued_bytes);
     free(c->rest);

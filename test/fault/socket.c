@@ -471,7 +471,7 @@ static struct frame frame_hello(void)
         .magic = 0x4e53,
         .kind = 1,
         .total = 32,
-        .hello = {.magic = "naru-io", .version = 1, .role = NARU_SENDER, .pattern = NARU_QUEUE},
+        .hello = {.magic = "naru-io", .version = 2, .role = NARU_SENDER, .pattern = NARU_QUEUE},
     };
 }
 

@@ -452,10 +452,10 @@ static void test_descriptor_with_buffered(void **state)
 /* -- strangers ------------------------------------------------------------------------------------- */
 
 struct hello {
-    uint32_t length;
-    uint8_t kind, flags;
-    uint16_t frame_magic;
     uint64_t sequence;
+    uint32_t length;
+    uint16_t frame_magic;
+    uint8_t flags, kind;
     char magic[8];
     uint32_t version;
     uint8_t role, pattern, acknowledge, refusal;
@@ -471,7 +471,7 @@ static void test_acknowledged_is_not_yet_delivered(void **state)
         .kind = 1,
         .frame_magic = 0x4e53,
         .magic = "naru-io",
-        .version = 1,
+        .version = 2,
         .role = NARU_SENDER,
         .pattern = NARU_QUEUE,
     };
@@ -510,6 +510,77 @@ static void test_acknowledged_is_not_yet_delivered(void **state)
     naru_close(receiver);
 }
 
+enum { TEST_HEADER = 16, TEST_GO = 5, TEST_CANCEL = 6, TEST_ARRIVED = 32 << 20 };
+
+/* How many of that kind there are among what has arrived whole. */
+static int test_count_frames(const unsigned char *bytes, size_t size, int kind)
+{
+    struct hello frame;
+    int count = 0;
+
+    for (size_t at = 0; at + TEST_HEADER <= size; at += TEST_HEADER + frame.length) {
+        memcpy(&frame, bytes + at, TEST_HEADER);
+        assert_int_equal(frame.frame_magic, 0x4e53);
+        count += frame.kind == kind;
+    }
+    return count;
+}
+
+/* Until nothing came for a while: the kernel moves what it has from one end's buffers to the other's, with pauses. */
+static size_t test_read_all(int fd, unsigned char *bytes, size_t filled)
+{
+    struct pollfd fds = {.fd = fd, .events = POLLIN};
+
+    while (filled < TEST_ARRIVED && poll(&fds, 1, 500) == 1) {
+        ssize_t got = recv(fd, bytes + filled, TEST_ARRIVED - filled, 0);
+        if (got <= 0)
+            break;
+        filled += (size_t)got;
+    }
+    return filled;
+}
+
+/* All that counts as sent comes without another call of the sender's, also if the kernel was full in the middle of the
+   last GO; and what does not count is cancelled. */
+static void test_sent_is_sent(void **state)
+{
+    enum { TRIES = 4 };
+    const struct hello hello = {
+        .length = 32,
+        .kind = 1,
+        .frame_magic = 0x4e53,
+        .magic = "naru-io",
+        .version = 2,
+        .role = NARU_RECEIVER,
+        .pattern = NARU_QUEUE,
+        .acknowledge = NARU_UNACKNOWLEDGED,
+    };
+    unsigned char *bytes = malloc(TEST_ARRIVED);
+
+    (void)state;
+    for (int i = 0; i < TRIES; i++) {
+        struct naru_endpoint *sender = test_open_with(test_uri, NARU_SENDER, &test_raw_mode);
+        int fd = test_socket(test_port, 0), sent = 1, refused = 0;
+        assert_int_equal(send(fd, &hello, sizeof hello, 0), sizeof hello);
+        assert_int_equal(naru_send(sender, "", 1, 10 * NARU_SECOND), 0);
+        while (refused < 3) {
+            int result = naru_send(sender, "", 1, 0);
+            assert_true(result == 0 || result == -EAGAIN);
+            sent += result == 0;
+            refused = result == 0 ? 0 : refused + 1;
+        }
+        size_t filled = test_read_all(fd, bytes, 0);
+        assert_int_equal(test_count_frames(bytes, filled, TEST_GO), sent);
+        naru_close(sender);
+        filled = test_read_all(fd, bytes, filled);
+        assert_int_equal(test_count_frames(bytes, filled, TEST_GO), sent);
+        assert_true(test_count_frames(bytes, filled, TEST_CANCEL) <= 3);
+        close(fd);
+        test_setup(state); /* another port, for the next one */
+    }
+    free(bytes);
+}
+
 static void fuzz(void *context)
 {
     const struct hello hello = {
@@ -517,7 +588,7 @@ static void fuzz(void *context)
         .kind = 1,
         .frame_magic = 0x4e53,
         .magic = "naru-io",
-        .version = 1,
+        .version = 2,
         .role = NARU_SENDER,
         .pattern = NARU_QUEUE,
     };
@@ -648,6 +719,7 @@ int main(void)
         TEST(test_echo),
         TEST(test_descriptor_with_buffered),
         TEST(test_acknowledged_is_not_yet_delivered),
+        TEST(test_sent_is_sent),
         TEST(test_strangers),
         TEST(test_another_server),
         TEST(test_interrupt_takes_back),
