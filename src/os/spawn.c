@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/spawn.h"
 #include "os/death.h"
+#include "os/sanitizer.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -210,6 +211,14 @@ int nr_os_spawn_fork(void (*begin)(void *context), void *context)
     return pid < 0 ? -error : pid;
 }
 
+/* The thread sanitizer takes a clone(2) for a fork, and marks the memory as that of a forked child: here the parent's. */
+#if NR_OS_HAS_TSAN
+int __clone(int (*begin)(void *), void *stack, int flags, void *argument, ...);
+#define nr_os_spawn_clone __clone
+#else
+#define nr_os_spawn_clone clone
+#endif
+
 struct nr_os_spawn_exec {
     const struct nr_os_spawn_plan *plan;
     char *const *argv, *const *environment;
@@ -261,8 +270,8 @@ int nr_os_spawn_exec(const struct nr_os_spawn_plan *plan, const char *const *arg
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     /* No exit signal: a child that fails before its exec is nobody's business. The exec sets SIGCHLD. */
-    int pid = clone(nr_os_spawn_exec_child, stack + stack_bytes,
-                    CLONE_VM | CLONE_VFORK | CLONE_PIDFD, &job, &pidfd);
+    int pid = nr_os_spawn_clone(nr_os_spawn_exec_child, stack + stack_bytes,
+                                CLONE_VM | CLONE_VFORK | CLONE_PIDFD, &job, &pidfd);
     int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_setcancelstate(cancel_state, NULL);

@@ -311,6 +311,8 @@ int naru_supervisor_fd(struct naru_supervisor *supervisor)
 static int nr_supervisor_handle(struct naru_supervisor *supervisor, struct nr_service_watch *watch,
                                 struct naru_service_event *ret)
 {
+    if (watch && watch->input == NR_SERVICE_DEATH && watch->service->ready_watch.fd >= 0)
+        watch = &watch->service->ready_watch; /* what it said before it died is told before that */
     if (watch && watch->input == NR_SERVICE_READY) { /* once is enough, also if it closed it */
         bool is_ready = naru_child_await_ready(watch->service->child, 0) == 0;
         nr_supervisor_unwatch(supervisor, watch);

@@ -291,6 +291,24 @@ static void too_late_is_a_failure(void **state)
     expect(0, NARU_SERVICE_DIED, NARU_SERVICE_FAILED);
 }
 
+static int is_ready_and_dies(void *unused)
+{
+    return naru_ready() + (unused != NULL);
+}
+
+static void ready_comes_before_death(void **state)
+{
+    (void)state;
+    nr_check_ok(
+        naru_supervisor_add(supervisor, SERVICE(.function = is_ready_and_dies, .options = READY)));
+    for (int i = 0; i < 10; i++) {
+        nr_kit_sleep_ms(2); /* both have happened, most likely */
+        expect(0, NARU_SERVICE_IS_READY, NARU_SERVICE_UP);
+        expect(0, NARU_SERVICE_DIED, NARU_SERVICE_WAITING);
+        expect(0, NARU_SERVICE_STARTED, NARU_SERVICE_STARTING);
+    }
+}
+
 /* -- the descriptor ----------------------------------------------------------------------------------------- */
 
 static void one_descriptor_tells_all(void **state)
@@ -458,17 +476,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(restarts_as_it_is_told),
-        TEST(pauses_grow),
-        TEST(being_steady_is_rewarded),
-        TEST(stops_kindly_and_then_not),
-        TEST(starts_again_what_is_stopping),
-        TEST(stops_all),
-        TEST(too_late_is_a_failure),
-        TEST(one_descriptor_tells_all),
-        TEST(a_start_may_fail),
-        TEST(each_start_is_prepared),
-        TEST(belongs_to_its_process),
+        TEST(restarts_as_it_is_told),        TEST(pauses_grow),
+        TEST(being_steady_is_rewarded),      TEST(stops_kindly_and_then_not),
+        TEST(starts_again_what_is_stopping), TEST(stops_all),
+        TEST(too_late_is_a_failure),         TEST(ready_comes_before_death),
+        TEST(one_descriptor_tells_all),      TEST(a_start_may_fail),
+        TEST(each_start_is_prepared),        TEST(belongs_to_its_process),
         TEST(many_are_killed_at_random),
     };
 
