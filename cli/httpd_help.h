@@ -25,6 +25,7 @@ static const char nr_httpd_help[] =
     "\n"
     "TERM and INT: no more connections are accepted, what is being answered is ended. HUP: the\n"
     "workers are replaced one by one, and the log is opened anew; no connection is refused.\n"
+    "GET /sum?from=1&to=10000&workers=10 adds numbers by a pool of processes.\n"
     "\n"
     "Example:\n"
     "  naru httpd --root . &  curl -s http://127.0.0.1:8080/naru/status.json\n"

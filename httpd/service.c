@@ -2,6 +2,7 @@
 #include "service.h"
 #include "query.h"
 #include "status.h"
+#include "sum.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -126,6 +127,8 @@ static void nr_service_answer(void *context, const struct nr_http_request *reque
 
     if (strncmp(request->path, "/naru/", 6) == 0)
         nr_service_answer_own(service, request, answer);
+    else if (strcmp(request->path, "/sum") == 0)
+        nr_sum_answer(request, answer);
     else
         nr_site_answer(&service->site, request, answer);
 }

@@ -3,7 +3,7 @@
 /*
  * service -- what a worker does with a request: its answer, its score, its line in the log
  *
- * What       /naru/status, /naru/status.json, /naru/stop; everything else is a file (site.h).
+ * What       /naru/status, /naru/status.json, /naru/stop, /sum; everything else is a file (site.h).
  * Fork       Made in the master, without descriptors of its own; nr_service_take() makes it a worker's.
  */
 #include "access_log.h"
