@@ -32,10 +32,12 @@ static uint32_t nr_word_owner(uint64_t word)
     return (uint32_t)word & 4095;
 }
 
+/* It is the change that acquires what the last owner released [A1] [A2]; the loads before it are relaxed: an
+   orphan may have been taken and given back since, in the same word. */
 static bool nr_word_change(_Atomic uint64_t *place, uint64_t *from, uint64_t to)
 {
     return atomic_compare_exchange_strong_explicit(place, from, to, memory_order_acq_rel,
-                                                   memory_order_acquire);
+                                                   memory_order_relaxed);
 }
 
 /* -- sizes ------------------------------------------------------------------------------------ */
@@ -73,9 +75,6 @@ void nr_slot_ring_attach(struct nr_slot_ring *ring, void *memory)
     ring->slots = (char *)memory + sizeof(struct nr_slot_ring_shared);
     ring->lap_shift = (unsigned)__builtin_ctz(ring->slots_count);
     ring->chunks = ring->slots + (size_t)ring->slots_count * ring->slot_bytes;
-    /* One behind, so that orphans from before are looked for once. */
-    atomic_init(&ring->seen_epoch, UINT64_MAX);
-    atomic_init(&ring->chunk_hint, 0);
 }
 
 /* A walk from slot to slot ends after this many steps, whatever a peer has written: others would have had to
@@ -102,14 +101,13 @@ static uint32_t nr_chunk_claim(struct nr_slot_ring *ring, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         uint32_t index = (hint + i) % count;
         struct nr_chunk *chunk = nr_chunk_at(ring, index);
-        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
         if (nr_word_state(word) != NR_CHUNK_FREE)
             continue;
         if (!nr_word_change(&chunk->word, &word,
                             nr_word(nr_word_lap(word) + 1, NR_CHUNK_LOANED, ring->me)))
             continue;
         atomic_store_explicit(&ring->chunk_hint, (index + 1) % count, memory_order_relaxed);
-        atomic_store_explicit(&chunk->origin, 0, memory_order_relaxed);
         return index;
     }
     return NR_SLOT_NO_CHUNK;
@@ -154,21 +152,22 @@ int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t
 {
     uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
 
-    *ret_blocker = NR_SLOT_NOBODY;
     for (uint32_t left = nr_slot_steps(ring); left; left--) {
         struct nr_slot *slot = nr_slot_at(ring, position);
         uint64_t lap = position >> ring->lap_shift;
-        uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire); /* [A2] */
+        uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
 
         if (word == nr_word(lap, NR_FREE, 0) &&
-            nr_word_change(&slot->word, &word, nr_word(lap, NR_WRITING, ring->me))) {
+            nr_word_change(&slot->word, &word, nr_word(lap, NR_WRITING, ring->me))) { /* [A2] */
             nr_slot_hint(&ring->shared->tail, position + 1);
             *ret = (struct nr_slot_claim){.slot = slot, .position = position};
             return 0;
         }
         if (nr_word_lap(word) < lap) { /* the message of the last lap is still there */
-            *ret_blocker = nr_slot_has_owner(word) ? nr_word_owner(word) : NR_SLOT_NOBODY;
-            return nr_slot_has_owner(word) ? -EBUSY : -EAGAIN;
+            if (!nr_slot_has_owner(word))
+                return -EAGAIN;
+            *ret_blocker = nr_word_owner(word);
+            return -EBUSY;
         }
         position = nr_slot_behind(ring, position, word);
     }
@@ -223,8 +222,8 @@ static int nr_slot_open(struct nr_slot_ring *ring, struct nr_slot *slot, uint64_
     uint32_t chunk_index = atomic_load_explicit(&slot->chunk, memory_order_relaxed) - 1;
     uint32_t size_bytes = slot->size_bytes;
 
-    slot->deliveries++;
     if (chunk_index == NR_SLOT_NO_CHUNK) {
+        slot->deliveries++;
         if (size_bytes > nr_slot_inline_bytes(ring)) {
             nr_slot_set_free(ring, slot, position);
             return -EBADMSG;
@@ -245,8 +244,7 @@ static int nr_slot_open(struct nr_slot_ring *ring, struct nr_slot *slot, uint64_
     bool is_held = false;
     if (chunk_index < ring->chunks_count) {
         struct nr_chunk *chunk = nr_chunk_at(ring, chunk_index);
-        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
-        chunk->deliveries = slot->deliveries - 1;
+        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
         is_held = nr_word_state(word) == NR_CHUNK_LOANED &&
                   nr_word_change(&chunk->word, &word,
                                  nr_word(nr_word_lap(word), NR_CHUNK_HELD, ring->me));
@@ -268,7 +266,7 @@ static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *
 {
     for (uint32_t i = 0; i < ring->chunks_count; i++) {
         struct nr_chunk *chunk = nr_chunk_at(ring, i);
-        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
         if (nr_word_state(word) != NR_CHUNK_ORPHAN ||
             !nr_word_change(&chunk->word, &word,
                             nr_word(nr_word_lap(word), NR_CHUNK_HELD, ring->me)))
@@ -281,7 +279,7 @@ static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *
     }
     for (uint32_t i = 0; i < ring->slots_count; i++) {
         struct nr_slot *slot = nr_slot_at(ring, i);
-        uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+        uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
         uint64_t lap = nr_word_lap(word);
         if (nr_word_state(word) == NR_ORPHAN &&
             nr_word_change(&slot->word, &word, nr_word(lap, NR_READING, ring->me)))
@@ -299,7 +297,7 @@ static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position
     for (; *left; --*left) {
         uint64_t lap = *position >> ring->lap_shift;
         uint64_t word =
-            atomic_load_explicit(&nr_slot_at(ring, *position)->word, memory_order_acquire);
+            atomic_load_explicit(&nr_slot_at(ring, *position)->word, memory_order_relaxed);
         unsigned state = nr_word_state(word);
 
         *ret_word = word;
@@ -335,8 +333,6 @@ int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t 
     uint64_t position = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), word;
     for (uint32_t left = nr_slot_steps(ring); left; left--) {
         unsigned state = nr_slot_look(ring, &position, &word, &left);
-        if (left == 0)
-            break;
         struct nr_slot *slot = nr_slot_at(ring, position);
         uint64_t lap = position >> ring->lap_shift;
 
@@ -366,7 +362,7 @@ bool nr_slot_may_claim(const struct nr_slot_ring *ring)
     for (uint32_t left = nr_slot_steps(ring); left; left--) {
         uint64_t lap = position >> ring->lap_shift;
         uint64_t word =
-            atomic_load_explicit(&nr_slot_at(ring, position)->word, memory_order_acquire);
+            atomic_load_explicit(&nr_slot_at(ring, position)->word, memory_order_relaxed);
         if (word == nr_word(lap, NR_FREE, 0))
             return true;
         if (nr_word_lap(word) < lap)
@@ -380,7 +376,7 @@ bool nr_chunk_may_loan(const struct nr_slot_ring *ring)
 {
     for (uint32_t i = 0; i < ring->chunks_count - ring->chunks_for_holds; i++)
         if (nr_word_state(atomic_load_explicit(&nr_chunk_at(ring, i)->word,
-                                               memory_order_acquire)) == NR_CHUNK_FREE)
+                                               memory_order_relaxed)) == NR_CHUNK_FREE)
             return true;
     return false;
 }
@@ -389,7 +385,7 @@ bool nr_slot_may_take(const struct nr_slot_ring *ring)
 {
     uint64_t position = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), word;
 
-    if (atomic_load_explicit(&ring->shared->epoch, memory_order_acquire) !=
+    if (atomic_load_explicit(&ring->shared->epoch, memory_order_relaxed) !=
         atomic_load_explicit(&ring->seen_epoch, memory_order_relaxed))
         return true;
     uint32_t left = nr_slot_steps(ring);
@@ -440,7 +436,7 @@ void nr_slot_return(struct nr_slot_ring *ring, struct nr_slot_taken *taken, bool
         nr_chunk_at(ring, taken->chunk)->deliveries = taken->deliveries - !was_delivered;
         nr_chunk_set(ring, taken->chunk, NR_CHUNK_ORPHAN, 0);
     }
-    atomic_fetch_add_explicit(&ring->shared->epoch, 1, memory_order_acq_rel); /* [R3] */
+    atomic_fetch_add_explicit(&ring->shared->epoch, 1, memory_order_release); /* [R3] */
 }
 
 bool nr_slot_held(const struct nr_slot_ring *ring, uint32_t index, struct nr_slot_taken *ret)
@@ -469,6 +465,10 @@ void nr_slot_lose(struct nr_slot_ring *ring, uint64_t count)
 
 /* -- repair ----------------------------------------------------------------------------------- */
 
+/* What the dead one wrote is seen, and what it had seen: the kernel's word that it is dead stands behind all of it,
+   and who heard of it has released the entry's state DEAD. So the loads are relaxed but where others' slots are
+   looked at. */
+
 /* The dead one was reading this slot. Had it already taken the message over into a chunk? Both cases leave
    the chunk HELD(dead) until the pass over the chunks, which comes after the one over the slots. */
 static bool nr_slot_was_moved(const struct nr_slot_ring *ring, const struct nr_slot *slot,
@@ -478,7 +478,7 @@ static bool nr_slot_was_moved(const struct nr_slot_ring *ring, const struct nr_s
 
     for (uint32_t i = 0; i < ring->chunks_count; i++) {
         const struct nr_chunk *chunk = nr_chunk_at(ring, i);
-        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
         if (nr_word_state(word) == NR_CHUNK_HELD && nr_word_owner(word) == dead &&
             (i == carried ||
              atomic_load_explicit(&chunk->origin, memory_order_relaxed) == position + 1))
@@ -490,7 +490,7 @@ static bool nr_slot_was_moved(const struct nr_slot_ring *ring, const struct nr_s
 static void nr_slot_repair_slot(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
 {
     struct nr_slot *slot = nr_slot_at(ring, index);
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
     uint64_t lap = nr_word_lap(word);
 
     if (nr_word_owner(word) != dead)
@@ -520,7 +520,7 @@ static bool nr_slot_carries(const struct nr_slot_ring *ring, uint32_t chunk_inde
 static void nr_slot_repair_chunk(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
 {
     struct nr_chunk *chunk = nr_chunk_at(ring, index);
-    uint64_t word = atomic_load_explicit(&chunk->word, memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
     uint64_t tag = nr_word_lap(word);
 
     if (nr_word_owner(word) != dead)
@@ -546,7 +546,7 @@ void nr_slot_repair(struct nr_slot_ring *ring, uint32_t dead)
         nr_slot_repair_slot(ring, i, dead);
     for (uint32_t i = 0; i < ring->chunks_count; i++)
         nr_slot_repair_chunk(ring, i, dead);
-    atomic_fetch_add_explicit(&ring->shared->epoch, 1, memory_order_acq_rel);
+    atomic_fetch_add_explicit(&ring->shared->epoch, 1, memory_order_release);
 }
 
 uint64_t nr_slot_queued(const struct nr_slot_ring *ring)

@@ -33,7 +33,6 @@
 enum {
     NR_SLOT_HEADER_BYTES = 32,
     NR_CHUNK_HEADER_BYTES = 64,
-    NR_SLOT_NOBODY = 0xffff, /* no participant's index: an owner has 12 bits */
     NR_SLOT_NO_CHUNK = 0xffffffffu,
 };
 
@@ -81,14 +80,14 @@ struct nr_slot_ring {
     size_t chunk_bytes; /* payload */
     uint32_t me;
     bool at_most_once;
-    _Atomic uint64_t seen_epoch;
+    _Atomic uint64_t seen_epoch; /* up to this one there are no orphans that I could take */
     _Atomic uint32_t chunk_hint;
 };
 
 /* What a ring of these sizes needs. chunk_bytes is rounded up to a multiple of 64 by the caller. */
 size_t nr_slot_ring_bytes(const struct nr_slot_ring *sizes);
 
-/* The handle's sizes are set; points it at `memory` (64-byte aligned). Zeroed memory is an empty ring: FREE in
+/* The handle's sizes are set, all else in it is zero; points it at `memory` (64-byte aligned). Zeroed memory is an empty ring: FREE in
    lap 0, hints at 0, all chunks FREE. */
 void nr_slot_ring_attach(struct nr_slot_ring *ring, void *memory);
 
@@ -104,7 +103,7 @@ struct nr_slot_claim {
     uint64_t position;
 };
 
-/* -EAGAIN: full. -EBUSY: full, and *ret_blocker is in the middle of the slot that is next. */
+/* -EAGAIN: full. -EBUSY: full, and *ret_blocker (set only then) is in the middle of the slot that is next. */
 int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t *ret_blocker);
 
 /* The payload (inline, or in `chunk`) and slot->size_bytes, sender_pid, type are written. */
