@@ -12,7 +12,8 @@ extern const struct model_protocol model_participants;
 extern const struct model_protocol model_latch;
 extern const struct model_protocol model_permits;
 extern const struct model_protocol model_slots;
-extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds;
+extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds,
+    model_slot_ring_steps;
 extern const struct model_protocol model_turn;
 extern const struct model_protocol model_cell;
 extern const struct model_protocol model_topic, model_topic_chunks, model_topic_late,
@@ -30,6 +31,7 @@ static const struct model_protocol *const model_protocols[] = {
     &model_slot_ring,
     &model_slot_ring_chunks,
     &model_slot_ring_holds,
+    &model_slot_ring_steps,
     &model_turn,
     &model_calls,
     &model_calls_contracts,
