@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * sync -- mutex, condition, event and semaphore, that processes share by name or place in memory that they share
+ * sync -- mutex, rwlock, condition, event and semaphore, that processes share by name or place in memory that they share
  *
  * Death      A process may be killed at any instruction of any function here. Nobody waits for ever because of it: each
  *            object says below what its death means for the others.
@@ -67,6 +67,45 @@ NARU_API void naru_mutex_close(struct naru_mutex *mutex);
 
 /* Removes the name; open handles go on. -EBADMSG, and nothing removed, when it is no mutex. */
 NARU_API int naru_mutex_unlink(const char *name);
+
+/*
+ * rwlock -- one thread that writes, or up to NARU_READERS_MAX that read; more wait
+ *
+ * Order      A writer that waits for readers keeps new ones out. So who reads must not read once more before it has unlocked.
+ * Ownership  As of a mutex: the thread that locked it unlocks it, through the same handle.
+ * Death      A reader that ends (as for a mutex) counts as gone. When a writer does, in the middle of writing, those
+ *            who lock it after it get NARU_OWNER_DIED, readers too, until one that writes has said
+ *            naru_rwlock_consistent(). A waiter that dies leaves nothing behind.
+ *            What is said of a mutex under Trust and Needs holds here.
+ */
+struct naru_rwlock;
+
+enum { NARU_READERS_MAX = 63 };
+
+struct naru_rwlock_state {
+    uint64_t words[512];
+} __attribute__((aligned(64)));
+
+/* As those of a mutex. */
+NARU_API int naru_rwlock_open(struct naru_rwlock **ret, const char *name,
+                              const struct naru_options *options);
+NARU_API int naru_rwlock_init(struct naru_rwlock_state *state);
+NARU_API int naru_rwlock_attach(struct naru_rwlock **ret, struct naru_rwlock_state *state);
+
+/* Lock it, for reading or for writing: 0 or NARU_OWNER_DIED. -EAGAIN (time-out 0), -ETIMEDOUT: the text names a thread that has it;
+   -EDEADLK: the caller has; -EOPNOTSUPP: as a mutex. */
+NARU_API int naru_rwlock_read(struct naru_rwlock *lock, int64_t timeout_ns);
+NARU_API int naru_rwlock_write(struct naru_rwlock *lock, int64_t timeout_ns);
+
+/* -EPERM: the calling thread has not locked it through this handle. */
+NARU_API int naru_rwlock_unlock(struct naru_rwlock *lock);
+
+/* By who writes: what it guards is in order again. -EPERM. */
+NARU_API int naru_rwlock_consistent(struct naru_rwlock *lock);
+
+/* Of one that the calling thread has locked: as if it had died. */
+NARU_API void naru_rwlock_close(struct naru_rwlock *lock);
+NARU_API int naru_rwlock_unlink(const char *name);
 
 /*
  * condition -- lets go of a mutex and sleeps until another thread has changed what the mutex guards

@@ -111,6 +111,12 @@ int nr_os_futex_store_and_wake(uint32_t *word, uint32_t value)
                                        (unsigned)__builtin_ctz(value));
 }
 
+int nr_os_futex_clear_and_wake(uint32_t *word, uint32_t bit)
+{
+    return nr_os_futex_change_and_wake(word, FUTEX_OP_ANDN | FUTEX_OP_OPARG_SHIFT,
+                                       (unsigned)__builtin_ctz(bit));
+}
+
 /*
  * The robust list of a thread is glibc's; its offset from a list node to the futex word is fixed. `node` is
  * what we put there last: anything else that is not NULL belongs to a robust mutex being locked right now.

@@ -36,6 +36,9 @@ int nr_os_futex_add_and_wake(uint32_t *word);
 /* The same, but the word becomes `value`: 0 or a power of two. */
 int nr_os_futex_store_and_wake(uint32_t *word, uint32_t value);
 
+/* The same, but the bit that is set in `bit` is cleared. */
+int nr_os_futex_clear_and_wake(uint32_t *word, uint32_t bit);
+
 /*
  * Leaves `word` pending in the calling thread, until another one is armed, the thread uses a robust mutex,
  * or nr_os_futex_disarm(word). A few instructions, no system call. If the thread is in the middle of locking

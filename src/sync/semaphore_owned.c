@@ -9,16 +9,9 @@
  * Death      Of a holder at any instruction: its permits are free, and one who waits is woken. Of a waiter: nothing is left.
  */
 #include "base/error.h"
-#include "data/slots.h"
-#include "os/robust.h"
+#include "sync/holder.h"
 #include "sync/semaphore.h"
-#include "sync/sleep.h"
 #include <assert.h>
-
-struct nr_owned {
-    unsigned count; /* a copy: the shared one may change at a hostile process' will */
-    struct nr_os_robust_hold mine[NR_SLOTS_MAX];
-};
 
 static_assert(sizeof(struct naru_owned_state) == sizeof(struct nr_slots) &&
                   _Alignof(struct naru_owned_state) == _Alignof(struct nr_slots) &&
@@ -42,76 +35,35 @@ const struct nr_object_kind nr_semaphore_owned_kind = {
     .write = nr_owned_write,
 };
 
-static struct nr_owned *nr_owned_of(struct naru_semaphore *semaphore)
+static struct nr_holder *nr_owned_holder(struct naru_semaphore *semaphore)
 {
-    return (struct nr_owned *)(void *)semaphore->more;
-}
-static struct nr_slots *nr_owned_slots(const struct naru_semaphore *semaphore)
-{
-    return semaphore->object.state;
+    return (struct nr_holder *)(void *)semaphore->more;
 }
 
-/* -- take ------------------------------------------------------------------------------------ */
-
-static bool nr_owned_try(struct naru_semaphore *semaphore, struct nr_os_robust_thread *me)
-{
-    struct nr_owned *owned = nr_owned_of(semaphore);
-    struct nr_slots *slots = nr_owned_slots(semaphore);
-    unsigned start = nr_slots_start(me->id, owned->count);
-    uint32_t seen;
-    int at;
-
-    while ((at = nr_slots_find(slots, owned->count, start)) >= 0) {
-        struct nr_hold *slot = &slots->slots[at];
-        void *before = nr_os_robust_aim(me, (void *)slot);
-        bool is_mine = nr_hold_take(&slot->word, me->id, &seen);
-        if (is_mine)
-            nr_os_robust_add(me, &owned->mine[at], (void *)slot);
-        nr_os_robust_settle(me, before);
-        if (is_mine)
-            return true;
-    }
-    return false;
-}
-
-/* The holders that are gone, though the kernel has not said so. */
-static void nr_owned_look(struct nr_slots *slots, unsigned count, const uint32_t seen[])
-{
-    for (unsigned i = 0; i < count; i++)
-        if (nr_os_process_is_missing((pid_t)nr_hold_owner(seen[i])))
-            nr_hold_bury(&slots->slots[i].word, seen[i]);
-}
-
-static int nr_owned_sleep(struct naru_semaphore *semaphore, struct nr_os_robust_thread *me,
+static int nr_owned_sleep(struct nr_holder *holder, struct nr_os_robust_thread *me,
                           int64_t timeout_ns)
 {
-    struct nr_owned *owned = nr_owned_of(semaphore);
-    struct nr_slots *slots = nr_owned_slots(semaphore);
     struct nr_deadline deadline = nr_deadline_in(timeout_ns);
-    struct nr_os_futex_word words[NR_SLOTS_MAX];
     uint32_t seen[NR_SLOTS_MAX];
 
-    for (int result = 0; !nr_owned_try(semaphore, me);) {
+    for (int result = 0; nr_holder_try(holder, me) < 0;) {
         if (result == -ETIMEDOUT)
             return nr_fail(
                 result,
                 "all %u permits were held until the time was over, one of them by thread %u",
-                owned->count, nr_hold_owner(seen[0]));
-        if (!nr_slots_want(slots, owned->count, seen))
+                holder->count, nr_hold_owner(seen[0]));
+        if (!nr_slots_want(holder->slots, holder->count, seen))
             continue;
-        for (unsigned i = 0; i < owned->count; i++)
-            words[i] = (struct nr_os_futex_word){(const uint32_t *)&slots->slots[i].word, seen[i]};
-        result = nr_sleep(words, owned->count, &deadline);
+        result = nr_holder_sleep(holder, seen, &deadline);
         if (result < 0 && result != -ETIMEDOUT)
             return nr_object_failed(&nr_semaphore_owned_kind, "wait for", result);
-        if (result == NR_SLEEP_LOOK)
-            nr_owned_look(slots, owned->count, seen);
     }
     return 0;
 }
 
 static int nr_owned_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
 {
+    struct nr_holder *holder = nr_owned_holder(semaphore);
     struct nr_os_robust_thread *me = nr_os_robust_me();
 
     if (!me) {
@@ -120,75 +72,46 @@ static int nr_owned_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
             return nr_object_no_list(&nr_semaphore_owned_kind, result);
         me = nr_os_robust_me();
     }
-    if (nr_owned_try(semaphore, me))
+    if (nr_holder_try(holder, me) >= 0)
         return 0;
     if (timeout_ns == 0)
         return nr_fail(-EAGAIN, "all %u permits are held; give a time-out to wait for one",
-                       nr_owned_of(semaphore)->count);
-    return nr_owned_sleep(semaphore, me, timeout_ns);
-}
-
-/* -- give back ------------------------------------------------------------------------------ */
-
-/* A permit that the thread holds through this handle: -1: none. */
-static int nr_owned_mine(struct naru_semaphore *semaphore, const struct nr_os_robust_thread *me)
-{
-    struct nr_owned *owned = nr_owned_of(semaphore);
-
-    unsigned at = nr_slots_start(me->id, owned->count);
-
-    for (unsigned i = 0; i < owned->count; i++, at = at + 1 == owned->count ? 0 : at + 1) {
-        uint32_t seen =
-            atomic_load_explicit(&nr_owned_slots(semaphore)->slots[at].word, memory_order_relaxed);
-        if (nr_hold_owner(seen) == me->id && owned->mine[at].entry)
-            return (int)at;
-    }
-    return -1;
-}
-
-static int nr_owned_give(struct naru_semaphore *semaphore, struct nr_os_robust_thread *me, int at)
-{
-    struct nr_hold *slot = &nr_owned_slots(semaphore)->slots[at];
-    void *before = nr_os_robust_aim(me, (void *)slot);
-    int result = 0;
-
-    nr_os_robust_remove(&nr_owned_of(semaphore)->mine[at]);
-    if (!nr_hold_leave(&slot->word, false))
-        result = nr_os_futex_store_and_wake((uint32_t *)&slot->word, nr_hold_left(false));
-    nr_os_robust_settle(me, before);
-    return result < 0 ? nr_object_failed(&nr_semaphore_owned_kind, "wake who waits for", result)
-                      : 0;
+                       holder->count);
+    return nr_owned_sleep(holder, me, timeout_ns);
 }
 
 static int nr_owned_post(struct naru_semaphore *semaphore)
 {
+    struct nr_holder *holder = nr_owned_holder(semaphore);
     struct nr_os_robust_thread *me = nr_os_robust_me();
-    int at = me ? nr_owned_mine(semaphore, me) : -1;
+    int at = me ? nr_holder_mine(holder, me) : -1;
 
     if (at < 0)
         return nr_fail(-EPERM, "this thread holds no permit that it took through this handle; who "
                                "took one gives it back");
-    return nr_owned_give(semaphore, me, at);
+    int result = nr_holder_give(holder, me, at);
+    return result < 0 ? nr_object_failed(&nr_semaphore_owned_kind, "wake who waits for", result)
+                      : 0;
 }
 
 static int nr_owned_value(struct naru_semaphore *semaphore)
 {
-    const struct nr_slots *slots = nr_owned_slots(semaphore);
-    unsigned count = nr_owned_of(semaphore)->count;
+    const struct nr_holder *holder = nr_owned_holder(semaphore);
     int value = 0;
 
-    for (unsigned i = 0; i < count; i++)
-        value +=
-            nr_hold_owner(atomic_load_explicit(&slots->slots[i].word, memory_order_relaxed)) == 0;
+    for (unsigned i = 0; i < holder->count; i++)
+        value += nr_hold_owner(atomic_load_explicit(&holder->slots->slots[i].word,
+                                                    memory_order_relaxed)) == 0;
     return value;
 }
 
 static void nr_owned_close(struct naru_semaphore *semaphore)
 {
+    struct nr_holder *holder = nr_owned_holder(semaphore);
     struct nr_os_robust_thread *me = nr_os_robust_me();
 
-    for (int at; me && (at = nr_owned_mine(semaphore, me)) >= 0;)
-        nr_owned_give(semaphore, me, at);
+    for (int at; me && (at = nr_holder_mine(holder, me)) >= 0;)
+        nr_holder_give(holder, me, at);
 }
 
 /* -- open ------------------------------------------------------------------------------------ */
@@ -218,10 +141,11 @@ static int nr_owned_new(struct naru_semaphore **ret, struct nr_object *object)
         return nr_fail(
             -EBADMSG, "the semaphore says that it has %u permits: it is damaged; remove it", count);
     }
-    int result = nr_semaphore_new(&semaphore, object, &nr_owned_other, sizeof(struct nr_owned));
+    int result = nr_semaphore_new(&semaphore, object, &nr_owned_other, sizeof(struct nr_holder));
     if (result < 0)
         return result;
-    nr_owned_of(semaphore)->count = count;
+    nr_owned_holder(semaphore)->slots = semaphore->object.state;
+    nr_owned_holder(semaphore)->count = count;
     *ret = semaphore;
     return 0;
 }

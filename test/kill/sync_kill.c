@@ -2,18 +2,21 @@
 #include "sync_kill.h"
 #include "kit.h"
 #include <errno.h>
+#include <unistd.h>
 #include <string.h>
 
 static struct sync_objects *shared;
 static struct naru_mutex *mutex;
 static struct naru_condition *condition;
 static struct naru_event *event;
+static struct naru_rwlock *rwlock;
 static struct naru_semaphore *owned, *posted;
 
 void sync_init(struct sync_objects *objects)
 {
     memset(objects, 0, sizeof *objects);
     nr_check_ok(naru_mutex_init(&objects->mutex));
+    nr_check_ok(naru_rwlock_init(&objects->rwlock));
     nr_check_ok(naru_condition_init(&objects->condition));
     nr_check_ok(naru_event_init(&objects->latch));
     nr_check_ok(naru_semaphore_init(&objects->event, 0));
@@ -24,6 +27,7 @@ void sync_attach(struct sync_objects *objects)
 {
     shared = objects;
     nr_check_ok(naru_mutex_attach(&mutex, &objects->mutex));
+    nr_check_ok(naru_rwlock_attach(&rwlock, &objects->rwlock));
     nr_check_ok(naru_condition_attach(&condition, &objects->condition));
     nr_check_ok(naru_event_attach(&event, &objects->latch));
     nr_check_ok(naru_semaphore_attach(&posted, &objects->event));
@@ -33,6 +37,7 @@ void sync_attach(struct sync_objects *objects)
 void sync_close(void)
 {
     naru_mutex_close(mutex);
+    naru_rwlock_close(rwlock);
     naru_condition_close(condition);
     naru_event_close(event);
     naru_semaphore_close(posted);
@@ -196,17 +201,64 @@ static bool latch_works(void)
            naru_event_reset(event) == 0 && naru_event_wait(event, 0) == -EAGAIN;
 }
 
+/* -- rwlock ---------------------------------------------------------------------------------- */
+
+static void rwlock_read(void)
+{
+    nr_check_ok(naru_rwlock_read(rwlock, NARU_FOREVER));
+}
+static void rwlock_write(void)
+{
+    nr_check_ok(naru_rwlock_write(rwlock, NARU_FOREVER));
+}
+static void rwlock_unlock(void)
+{
+    nr_check_ok(naru_rwlock_unlock(rwlock));
+}
+static void rwlock_read_and_unlock(void)
+{
+    rwlock_read();
+    rwlock_unlock();
+}
+static void rwlock_write_and_unlock(void)
+{
+    rwlock_write();
+    rwlock_unlock();
+}
+static void rwlock_close(void)
+{
+    naru_rwlock_close(rwlock);
+}
+/* One of the sleepers each. */
+static void rwlock_read_or_write(void)
+{
+    if (getpid() % 2)
+        rwlock_read_and_unlock();
+    else
+        rwlock_write_and_unlock();
+}
+static bool rwlock_works(void)
+{
+    return naru_rwlock_read(rwlock, 0) >= 0 && naru_rwlock_unlock(rwlock) == 0 &&
+           naru_rwlock_write(rwlock, 0) >= 0 && naru_rwlock_consistent(rwlock) == 0 &&
+           naru_rwlock_unlock(rwlock) == 0 && naru_rwlock_read(rwlock, 0) == 0 &&
+           naru_rwlock_unlock(rwlock) == 0;
+}
+
 static void nothing(void)
 {
 }
 
-#define MUTEX       .check = mutex_works
-#define OWNED       .check = owned_works
-#define EVENT       .check = event_works
-#define CONDITION   .check = condition_works, .sleep = condition_wait, .sleepers = 2
-#define LATCH       .check = latch_works
-#define SLEEP_OWNED .sleep = owned_wait_and_post, .sleepers = 2
-#define SLEEP       .sleep = mutex_lock_and_unlock, .sleepers = 2
+#define MUTEX          .check = mutex_works
+#define OWNED          .check = owned_works
+#define EVENT          .check = event_works
+#define CONDITION      .check = condition_works, .sleep = condition_wait, .sleepers = 2
+#define LATCH          .check = latch_works
+#define RWLOCK         .check = rwlock_works
+#define SLEEP_RWLOCK   .sleep = rwlock_read_or_write, .sleepers = 2
+#define READERS_RWLOCK .sleep = rwlock_read_and_unlock, .sleepers = 2
+#define SLEEP_OWNED    .sleep = owned_wait_and_post, .sleepers = 2
+#define SLEEP          .sleep = mutex_lock_and_unlock, .sleepers = 2
 
 const struct sync_act sync_acts[] = {
     {"the first lock of a mutex", MUTEX, .run = mutex_lock},
@@ -244,6 +296,27 @@ const struct sync_act sync_acts[] = {
      .sleep = latch_wait, .sleepers = 2, .hold = nothing, .let_go = latch_set, .is_in_vain = true},
     {"wait for an event, among others", LATCH, .run = latch_wait, .sleep = latch_wait,
      .sleepers = 2, .hold = nothing, .let_go = latch_set},
+    {"read", RWLOCK, .prepare = rwlock_read_and_unlock, .run = rwlock_read},
+    {"unlock for reading", RWLOCK, .prepare = rwlock_read, .run = rwlock_unlock},
+    {"write", RWLOCK, .prepare = rwlock_write_and_unlock, .run = rwlock_write},
+    {"unlock for writing, readers sleep", RWLOCK, .prepare = rwlock_write, .run = rwlock_unlock,
+     READERS_RWLOCK},
+    {"unlock for writing, others sleep", RWLOCK, .prepare = rwlock_write, .run = rwlock_unlock,
+     SLEEP_RWLOCK},
+    {"close while writing, others sleep", RWLOCK, .prepare = rwlock_write, .run = rwlock_close,
+     SLEEP_RWLOCK},
+    {"unlock for reading, a writer sleeps", RWLOCK, .prepare = rwlock_read, .run = rwlock_unlock,
+     .sleep = rwlock_write_and_unlock, .sleepers = 2},
+    {"write, asleep until a reader goes", RWLOCK, .run = rwlock_write, .hold = rwlock_read,
+     .let_go = rwlock_unlock},
+    {"write, asleep among others until a reader dies", RWLOCK, .run = rwlock_write,
+     .sleep = rwlock_write_and_unlock, .sleepers = 2, .hold = rwlock_read},
+    {"write, asleep among readers until a writer dies", RWLOCK, .run = rwlock_write, READERS_RWLOCK,
+     .hold = rwlock_write},
+    {"read, asleep among readers until a writer dies", RWLOCK, .run = rwlock_read, READERS_RWLOCK,
+     .hold = rwlock_write},
+    {"read, asleep among others until a writer goes", RWLOCK, .run = rwlock_read, SLEEP_RWLOCK,
+     .hold = rwlock_write, .let_go = rwlock_unlock},
     {"reset an event", LATCH, .prepare = latch_set, .run = latch_reset},
 };
 const size_t sync_acts_count = sizeof sync_acts / sizeof sync_acts[0];

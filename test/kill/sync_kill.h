@@ -11,6 +11,7 @@ enum { SYNC_SLEEPERS = 2 };
 struct sync_objects {
     struct naru_mutex_state mutex;
     struct naru_semaphore_state event;
+    struct naru_rwlock_state rwlock;
     struct naru_condition_state condition;
     struct naru_event_state latch;
     int is_open;                   /* guarded by the mutex */

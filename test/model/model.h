@@ -88,6 +88,7 @@ void model_sleep_on(const uint32_t *const words[], const uint32_t values[], unsi
 /* A system call that changes the word and wakes all who sleep on it, in one step. */
 void model_store_and_wake(uint32_t *word, uint32_t value);
 void model_add_and_wake(uint32_t *word);
+void model_clear_and_wake(uint32_t *word, uint32_t bits);
 
 /* membarrier(2), for which all processes are registered. */
 bool model_barrier(void);

@@ -429,21 +429,29 @@ void model_wake(const uint32_t *word)
 }
 
 /* Ordered by what the caller has done before, and by no more. */
-void model_store_and_wake(uint32_t *word, uint32_t value)
+static void model_change_and_wake(uint32_t *word, uint32_t value)
 {
-    model_point(true);
     model_log(MODEL_LOG_STORE, word, __ATOMIC_RELAXED, value, 0, NULL);
     model_store_by_kernel(word, value, __ATOMIC_RELAXED);
     model_wake_all(word);
 }
 
+void model_store_and_wake(uint32_t *word, uint32_t value)
+{
+    model_point(true);
+    model_change_and_wake(word, value);
+}
+
+void model_clear_and_wake(uint32_t *word, uint32_t bits)
+{
+    model_point(true);
+    model_change_and_wake(word, (uint32_t)model_newest(word, sizeof *word) & ~bits);
+}
+
 void model_add_and_wake(uint32_t *word)
 {
     model_point(true);
-    uint32_t value = (uint32_t)model_newest(word, sizeof *word) + 1;
-    model_log(MODEL_LOG_STORE, word, __ATOMIC_RELAXED, value, 0, NULL);
-    model_store_by_kernel(word, value, __ATOMIC_RELAXED);
-    model_wake_all(word);
+    model_change_and_wake(word, (uint32_t)model_newest(word, sizeof *word) + 1);
 }
 
 void model_hold(const void *word)

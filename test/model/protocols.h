@@ -11,6 +11,7 @@ extern const struct model_protocol model_litmus;
 extern const struct model_protocol model_participants;
 extern const struct model_protocol model_latch;
 extern const struct model_protocol model_permits;
+extern const struct model_protocol model_rwlock;
 extern const struct model_protocol model_slots;
 extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds,
     model_slot_ring_steps;
@@ -27,6 +28,7 @@ static const struct model_protocol *const model_protocols[] = {
     &model_latch,
     &model_participants,
     &model_permits,
+    &model_rwlock,
     &model_slots,
     &model_slot_ring,
     &model_slot_ring_chunks,
