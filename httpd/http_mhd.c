@@ -317,14 +317,17 @@ static void nr_http_complete(void *context, struct MHD_Connection *handle, void 
 
 static void nr_http_name(struct nr_http_connection *connection, const struct sockaddr *address)
 {
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+
     if (address && address->sa_family == AF_INET) {
-        const struct in_addr *ip = &((const struct sockaddr_in *)address)->sin_addr;
-        memcpy(connection->ip, ip, sizeof *ip);
-        inet_ntop(AF_INET, ip, connection->address, sizeof connection->address);
+        memcpy(&v4, address, sizeof v4);
+        memcpy(connection->ip, &v4.sin_addr, sizeof v4.sin_addr);
+        inet_ntop(AF_INET, &v4.sin_addr, connection->address, sizeof connection->address);
     } else if (address && address->sa_family == AF_INET6) {
-        const struct in6_addr *ip = &((const struct sockaddr_in6 *)address)->sin6_addr;
-        memcpy(connection->ip, ip, sizeof *ip);
-        inet_ntop(AF_INET6, ip, connection->address, sizeof connection->address);
+        memcpy(&v6, address, sizeof v6);
+        memcpy(connection->ip, &v6.sin6_addr, sizeof v6.sin6_addr);
+        inet_ntop(AF_INET6, &v6.sin6_addr, connection->address, sizeof connection->address);
     }
 }
 

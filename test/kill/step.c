@@ -37,9 +37,14 @@ static struct {
 
 enum { NR_STEP_INT3 = 0xcc, NR_STEP_TRAP_FLAG = 0x100 };
 
+/* No loop becomes a call of memset(3) or memcpy(3). */
+#ifdef __clang__
+#define NR_STEP_PLAIN __attribute__((no_sanitize("address", "undefined"), no_builtin))
+#else
 #define NR_STEP_PLAIN                                                                              \
     __attribute__((no_sanitize("address", "undefined"),                                            \
                    optimize("no-tree-loop-distribute-patterns")))
+#endif
 
 /* -- without calls ---------------------------------------------------------------------------- */
 

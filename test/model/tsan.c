@@ -116,6 +116,16 @@ static uint64_t model_op_fetch_xor(uint64_t old, uint64_t operand)
         *expected = (uint##bits##_t)found;                                                         \
         return is_done;                                                                            \
     }
+/* clang's only form of it, weak or strong: the value that was found. */
+#define COMPARE_VALUE(bits)                                                                        \
+    SEEN uint##bits##_t __tsan_atomic##bits##_compare_exchange_val(                                \
+        volatile uint##bits##_t *place, uint##bits##_t expected, uint##bits##_t value, int order,  \
+        int failure_order)                                                                         \
+    {                                                                                              \
+        uint64_t found = expected;                                                                 \
+        model_compare_exchange(place, bits / 8, &found, value, order, failure_order, false);       \
+        return (uint##bits##_t)found;                                                              \
+    }
 #define ATOMIC(bits)                                                                               \
     SEEN uint##bits##_t __tsan_atomic##bits##_load(const volatile uint##bits##_t *place,           \
                                                    int order)                                      \
@@ -134,7 +144,8 @@ static uint64_t model_op_fetch_xor(uint64_t old, uint64_t operand)
     CHANGE(bits, fetch_or)                                                                         \
     CHANGE(bits, fetch_xor)                                                                        \
     COMPARE(bits, strong, false)                                                                   \
-    COMPARE(bits, weak, true)
+    COMPARE(bits, weak, true)                                                                      \
+    COMPARE_VALUE(bits)
 ATOMIC(8)
 ATOMIC(16)
 ATOMIC(32)

@@ -315,6 +315,16 @@ PLAIN(16)
         return __atomic_compare_exchange_n(address, expected, value, 0, __ATOMIC_SEQ_CST,          \
                                            __ATOMIC_SEQ_CST);                                      \
     }
+/* clang's only form of it, weak or strong: the value that was found. */
+#define COMPARE_VALUE(bits)                                                                        \
+    uint##bits##_t __tsan_atomic##bits##_compare_exchange_val(                                     \
+        uint##bits##_t *address, uint##bits##_t expected, uint##bits##_t value, int order,         \
+        int order_of_failure)                                                                      \
+    {                                                                                              \
+        __tsan_atomic##bits##_compare_exchange_strong(address, &expected, value, order,            \
+                                                      order_of_failure);                           \
+        return expected;                                                                           \
+    }
 #define ATOMIC(bits)                                                                               \
     uint##bits##_t __tsan_atomic##bits##_load(uint##bits##_t *address, int order)                  \
     {                                                                                              \
@@ -334,7 +344,8 @@ PLAIN(16)
     CHANGE(bits, fetch_or, __atomic_fetch_or)                                                      \
     CHANGE(bits, fetch_xor, __atomic_fetch_xor)                                                    \
     COMPARE(bits, strong)                                                                          \
-    COMPARE(bits, weak)
+    COMPARE(bits, weak)                                                                            \
+    COMPARE_VALUE(bits)
 ATOMIC(8)
 ATOMIC(16)
 ATOMIC(32)
