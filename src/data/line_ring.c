@@ -29,7 +29,8 @@ enum {
     NR_LINE_CODE_MASK = 63,
     NR_LINE_SMALL_MOST = 7, /* messages; and 8-byte units */
     NR_LINE_INDEX_BITS = 3,
-    NR_LINE_NEAR_BYTES = 64 * 1024,
+    NR_LINE_NEAR_BYTES = 8 * 1024,
+    NR_LINE_NEAR_MOST_BYTES = 4 * 1024, /* of a message that comes back there */
 };
 
 struct nr_line {
@@ -355,7 +356,7 @@ static bool nr_line_must_skip(struct nr_line_ring *ring, uint64_t at, uint32_t s
 {
     if (at + size_bytes > ring->bytes_count)
         return true;
-    return size_bytes <= NR_LINE_NEAR_BYTES / 16 && at >= NR_LINE_NEAR_BYTES &&
+    return size_bytes <= NR_LINE_NEAR_MOST_BYTES && at >= NR_LINE_NEAR_BYTES &&
            at / NR_LINE_NEAR_BYTES != (at + size_bytes) / NR_LINE_NEAR_BYTES &&
            nr_line_look(ring) == 0 && ring->bytes_head == ring->bytes_tail;
 }
