@@ -863,6 +863,12 @@ static int set_up(void **state)
     return 0;
 }
 
+static void needs_pidfds(void **state)
+{
+    (void)state;
+    skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -882,6 +888,9 @@ int main(void)
         cmocka_unit_test(what_it_held_is_told),
         cmocka_unit_test(lack_of_memory_is_told),
     };
+    const struct CMUnitTest none[] = {cmocka_unit_test(needs_pidfds)};
 
+    if (!nr_kit_has_pidfds())
+        return cmocka_run_group_tests(none, NULL, NULL);
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -96,6 +96,17 @@ bool nr_kit_is_valgrind(void)
     return wrapper && strstr(wrapper, "valgrind");
 }
 
+bool nr_kit_has_pidfds(void)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+    if (pidfd < 0)
+        printf("SKIP: there is no pidfd_open(2) here\n");
+    else
+        close(pidfd);
+    return pidfd >= 0;
+}
+
 int nr_kit_slowness(void)
 {
     return nr_kit_is_valgrind() ? 10 : getenv("NARU_SANITIZED") ? 5 : 1;

@@ -46,6 +46,9 @@ void nr_kit_sleep_ms(int milliseconds);
 int nr_kit_slowness(void);
 bool nr_kit_is_valgrind(void);
 
+/* Is there pidfd_open(2)? Not in valgrind 3.19. Says SKIP otherwise. */
+bool nr_kit_has_pidfds(void);
+
 /* Long enough for whatever is bound to happen. */
 #define NR_SOON (8 * NARU_SECOND * nr_kit_slowness())
 
