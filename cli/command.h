@@ -23,7 +23,7 @@ struct nr_command {
     int (*run)(int argc, char **argv);
 };
 
-extern const struct nr_command nr_tour_command, nr_sum_command, nr_bench_command, nr_send_command,
-    nr_recv_command, nr_pub_command, nr_sub_command, nr_cell_command, nr_call_command,
-    nr_answer_command, nr_stat_command, nr_signals_command, nr_kill_command, nr_transports_command,
-    nr_unlink_command, nr_httpd_command, nr_run_command;
+extern const struct nr_command nr_map_command, nr_tour_command, nr_sum_command, nr_bench_command,
+    nr_send_command, nr_recv_command, nr_pub_command, nr_sub_command, nr_cell_command,
+    nr_call_command, nr_answer_command, nr_stat_command, nr_signals_command, nr_kill_command,
+    nr_transports_command, nr_unlink_command, nr_httpd_command, nr_run_command;

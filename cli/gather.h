@@ -38,6 +38,10 @@ const char *nr_gather_technique(unsigned index);
 int nr_gather_run(struct nr_gather_result *ret, const struct nr_gather_request *request,
                   char reason[NR_GATHER_REASON_BYTES]);
 
+/* The same by a pool (naru/pool.h), which goes on when workers die. */
+int nr_gather_by_pool(struct nr_gather_result *ret, const struct nr_gather_request *request,
+                      char reason[NR_GATHER_REASON_BYTES]);
+
 /* ---- for the ways ---- */
 
 struct nr_gather {

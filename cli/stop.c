@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 static struct naru_endpoint *volatile nr_stop_watched;
+static struct naru_pool *volatile nr_stop_watched_pool;
 static volatile sig_atomic_t nr_stop_ending, nr_stop_child, nr_stop_alarm;
 
 static const int nr_stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM};
@@ -13,6 +14,7 @@ enum { NR_STOP_SIGNALS_COUNT = sizeof nr_stop_signals / sizeof nr_stop_signals[0
 static void nr_stop_handle(int number)
 {
     struct naru_endpoint *endpoint = nr_stop_watched;
+    struct naru_pool *pool = nr_stop_watched_pool;
 
     if (number == SIGCHLD)
         nr_stop_child = 1;
@@ -22,6 +24,8 @@ static void nr_stop_handle(int number)
         nr_stop_ending = number;
     if (endpoint)
         naru_interrupt(endpoint);
+    if (pool)
+        naru_pool_interrupt(pool);
 }
 
 void nr_stop_init(void)
@@ -44,6 +48,7 @@ void nr_stop_init(void)
 void nr_stop_forget(void)
 {
     nr_stop_watched = NULL;
+    nr_stop_watched_pool = NULL;
     nr_stop_ending = nr_stop_child = nr_stop_alarm = 0;
     for (int i = 0; i < NR_STOP_SIGNALS_COUNT; i++)
         signal(nr_stop_signals[i], SIG_DFL);
@@ -52,6 +57,11 @@ void nr_stop_forget(void)
 void nr_stop_watch(struct naru_endpoint *endpoint)
 {
     nr_stop_watched = endpoint;
+}
+
+void nr_stop_watch_pool(struct naru_pool *pool)
+{
+    nr_stop_watched_pool = pool;
 }
 
 int nr_stop_signal(void)

@@ -11,7 +11,7 @@
  *                nr_stop_watch(NULL);                before the endpoint is closed
  * Fork       A child calls nr_stop_forget() before it unblocks its signals.
  */
-#include <naru/endpoint.h>
+#include <naru/pool.h>
 #include <stdbool.h>
 
 /* Installs the handlers. SIGHUP stays ignored where it was (nohup). */
@@ -22,6 +22,9 @@ void nr_stop_forget(void);
 
 /* Names the endpoint whose wait a signal ends. NULL: none. */
 void nr_stop_watch(struct naru_endpoint *endpoint);
+
+/* The same for a pool, whose owner waits. */
+void nr_stop_watch_pool(struct naru_pool *pool);
 
 /* The number of the signal that asks the program to end, or 0. */
 int nr_stop_signal(void);

@@ -21,7 +21,8 @@ static const char nr_sum_help[] =
     "  --to B          last number (default 10000)\n"
     "  --workers P     processes, 1 to 256 (default 10)\n"
     "  --via TECHNIQUE file pipe fifo mq sysv shm signal semaphore unix abstract\n"
-    "                  tcp (default pipe)\n"
+    "                  tcp (default pipe); pool: a pool of P workers, which goes on when\n"
+    "                  one dies\n"
     "  --json          {\"sum\":\"50005000\",\"from\":1,\"to\":10000,\"workers\":10,\"via\":\"pipe\",\n"
     "                  \"spawn_ns\":...,\"total_ns\":...}; the sum is text, as it may have 128 bits\n"
     "  --unsafe-without-semaphore\n"
@@ -55,12 +56,14 @@ static const struct option nr_sum_options[] = {
 
 static int nr_sum_check_technique(const char *name)
 {
+    if (strcmp(name, "pool") == 0)
+        return 0;
     for (unsigned i = 0; nr_gather_technique(i); i++)
         if (strcmp(nr_gather_technique(i), name) == 0)
             return 0;
     return nr_output_complain_usage(
         "--via: \"%s\" is none of file, pipe, fifo, mq, sysv, shm, signal, "
-        "semaphore, unix, abstract, tcp",
+        "semaphore, unix, abstract, tcp, pool",
         name);
 }
 
@@ -149,7 +152,8 @@ static int nr_sum_run(int argc, char **argv)
     if (code)
         return code;
     nr_stop_init();
-    if (nr_gather_run(&result, &request, reason) < 0) {
+    bool by_pool = strcmp(request.technique, "pool") == 0;
+    if ((by_pool ? nr_gather_by_pool : nr_gather_run)(&result, &request, reason) < 0) {
         nr_output_complain("%s", reason);
         nr_stop_die();
         return NR_EXIT_FAILURE;

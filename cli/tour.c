@@ -7,6 +7,7 @@
  */
 #include "command.h"
 #include "json.h"
+#include "ordeal.h"
 #include "output.h"
 #include "stop.h"
 #include "trial.h"
@@ -24,12 +25,16 @@ static const char nr_tour_help[] =
     "    is half a round trip, its median and what 99 of 100 keep below; it is measured with both on\n"
     "    one core and on two, and the better counts,\n"
     "  - messages stream one way: the rate at which they arrive. Order and count are checked.\n"
+    "Then a pool of four workers does tasks while its workers are killed at random, again and again:\n"
+    "each task has to be answered once, and right; one that always kills is set aside with the cause.\n"
     "It takes about ten seconds and leaves nothing behind.\n"
     "\n"
     "Options:\n"
     "  --json    an array of {\"technique\":\"shared memory\",\"uri\":\"shm://...\",\"greeting\":true,\n"
     "            \"sum\":\"50005000\",\"sum_ns\":...,\"latency_p50_ns\":...,\"latency_p99_ns\":...,\n"
-    "            \"rate_per_s\":...}; a row that failed has \"error\" as well\n"
+    "            \"rate_per_s\":...}; a row that failed has \"error\" as well;\n"
+    "            the last: {\"technique\":\"pool\",\"workers\":4,\"tasks\":...,\"deaths\":...,\n"
+    "            \"retries\":...,\"set_aside\":1,\"cause\":\"...\",\"duration_ns\":...}\n"
     "\n"
     "Examples:\n"
     "  naru tour\n"
@@ -62,6 +67,7 @@ static const struct nr_tour_stop {
 enum { NR_TOUR_STOPS_COUNT = sizeof nr_tour_stops / sizeof nr_tour_stops[0] };
 
 static struct nr_trial nr_tour_trials[NR_TOUR_STOPS_COUNT];
+static struct nr_ordeal nr_tour_ordeal;
 
 /* ---- the line that tells what is going on ---- */
 
@@ -190,6 +196,29 @@ static void nr_tour_print_verdict(int done_count, int failed_count, int64_t dura
            nr_output_rate(rate, fullest->rate_per_s));
 }
 
+static void nr_tour_print_ordeal(void)
+{
+    const struct nr_ordeal *ordeal = &nr_tour_ordeal;
+    char duration[NR_OUTPUT_NUMBER_BYTES], text[800];
+
+    putchar('\n');
+    nr_tour_style(ordeal->reason[0] ? NR_TOUR_BAD : NR_TOUR_GOOD);
+    printf(ordeal->reason[0] ? "The pool failed:" : "The pool survives:");
+    nr_tour_style(NR_TOUR_PLAIN);
+    if (ordeal->reason[0])
+        snprintf(text, sizeof text, "%s", ordeal->reason);
+    else
+        snprintf(
+            text, sizeof text,
+            "its %d workers died %llu times in %s, and each of %llu tasks was answered once, and right; "
+            "the one that always kills was set aside: %s.",
+            NR_ORDEAL_WORKERS, (unsigned long long)ordeal->deaths,
+            nr_output_duration(duration, ordeal->duration_ns), (unsigned long long)ordeal->tasks,
+            ordeal->cause);
+    putchar('\n');
+    nr_output_paragraph(stdout, text, 2, 96);
+}
+
 /* ---- JSON ---- */
 
 static void nr_tour_print_json(int done_count)
@@ -213,6 +242,18 @@ static void nr_tour_print_json(int done_count)
             nr_json_text(&json, "error", trial->reason);
         nr_json_end(&json, '}');
     }
+    nr_json_begin(&json, NULL, '{');
+    nr_json_text(&json, "technique", "pool");
+    nr_json_integer(&json, "workers", NR_ORDEAL_WORKERS);
+    nr_json_integer(&json, "tasks", nr_tour_ordeal.tasks);
+    nr_json_integer(&json, "deaths", nr_tour_ordeal.deaths);
+    nr_json_integer(&json, "retries", nr_tour_ordeal.retries);
+    nr_json_integer(&json, "set_aside", nr_tour_ordeal.set_aside);
+    nr_json_text(&json, "cause", nr_tour_ordeal.cause);
+    nr_json_integer(&json, "duration_ns", nr_tour_ordeal.duration_ns);
+    if (nr_tour_ordeal.reason[0])
+        nr_json_text(&json, "error", nr_tour_ordeal.reason);
+    nr_json_end(&json, '}');
     nr_json_end(&json, ']');
     putchar('\n');
 }
@@ -241,11 +282,18 @@ static int nr_tour_go(bool wants_json)
                               done_count == 0 || strcmp(stop[-1].technique, stop->technique) != 0);
         done_count++;
     }
-    if (wants_json)
+    if (nr_output_is_lively(stderr))
+        fprintf(stderr, "\r\033[Ka pool whose workers are killed");
+    bool pool_failed = nr_ordeal_run(&nr_tour_ordeal) < 0;
+    nr_tour_clear_progress();
+    nr_stop_die();
+    if (wants_json) {
         nr_tour_print_json(done_count);
-    else
+    } else {
         nr_tour_print_verdict(done_count, failed_count, nr_output_now_ns() - start_ns);
-    return failed_count ? NR_EXIT_FAILURE : NR_EXIT_OK;
+        nr_tour_print_ordeal();
+    }
+    return failed_count || pool_failed ? NR_EXIT_FAILURE : NR_EXIT_OK;
 }
 
 static int nr_tour_run(int argc, char **argv)
