@@ -201,8 +201,11 @@ void nr_spawn_child(void *argument)
     struct nr_os_spawn_fault fault = nr_spawn_take_ends(spawn);
     if (!fault.error)
         fault = nr_os_spawn_prepare(plan);
-    if (!nr_spawn_may_go(spawn, &fault))
+    if (!nr_spawn_may_go(spawn, &fault)) {
+        if (fault.step == NR_SPAWN_PARENT) /* as by the signal that it was too late to ask for */
+            nr_os_pid_signal(nr_os_pid(), NR_OS_SIGKILL);
         nr_os_exit(NR_SPAWN_EXIT_STATUS);
+    }
     nr_os_close(&spawn->link[1]);
     nr_os_stdio_drop();
     nr_os_spawn_unblock(plan);

@@ -443,33 +443,31 @@ static void belongs_to_its_process(void **state)
 static void many_are_killed_at_random(void **state)
 {
     enum { MANY = 24, KILLS = 60 };
-    unsigned seed = 5, deaths = 0;
+    unsigned seed = 5, kills = 0, deaths = 0;
+    int killed[MANY] = {0}; /* the pid that was killed last */
 
     (void)state;
     for (int i = 0; i < MANY; i++)
         nr_check_ok(naru_supervisor_add(supervisor, SERVICE(.function = sleeps)));
-    for (int kills = 0; kills < KILLS;) {
+    while (deaths < KILLS) {
         int victim = rand_r(&seed) % MANY;
-        if (look(victim)->pid && kill(stat_of.pid, SIGKILL) == 0)
-            kills++;
-        event.size_bytes = sizeof event;
-        while (naru_supervisor_step(supervisor, &event, 0) == 0)
-            deaths += event.happening == NARU_SERVICE_DIED;
-    }
-    for (int up = 0; up < MANY;) {
-        for (up = 0; up < MANY && look(up)->state == NARU_SERVICE_UP && kill(stat_of.pid, 0) == 0;)
-            up++;
-        event.size_bytes = sizeof event;
-        if (naru_supervisor_step(supervisor, &event, up < MANY ? NR_SOON : 0) == 0) {
-            deaths += event.happening == NARU_SERVICE_DIED;
-            up = 0;
+        if (kills < KILLS && look(victim)->pid && stat_of.pid != killed[victim]) {
+            killed[victim] = stat_of.pid;
+            kills += kill(stat_of.pid, SIGKILL) == 0;
         }
+        event.size_bytes = sizeof event;
+        int result = naru_supervisor_step(supervisor, &event, kills < KILLS ? 0 : NR_SOON);
+        nr_check(result == 0 || (result == -EAGAIN && kills < KILLS),
+                 "%d after %d kills, %d deaths", result, (int)kills, (int)deaths);
+        deaths += result == 0 && event.happening == NARU_SERVICE_DIED;
     }
-    uint64_t tally = 0;
-    for (int i = 0; i < MANY; i++)
+    uint64_t tally = 0, starts = 0;
+    for (int i = 0; i < MANY; i++) {
         tally += look(i)->killed;
-    nr_check(tally == deaths && deaths > 0 && deaths <= KILLS, "%d deaths, %d told", (int)tally,
-             (int)deaths);
+        starts += stat_of.starts + (stat_of.state == NARU_SERVICE_WAITING);
+    }
+    nr_check(tally == KILLS && starts == MANY + KILLS, "%d told, %d starts", (int)tally,
+             (int)starts);
 }
 
 static void needs_pidfds(void **state)
