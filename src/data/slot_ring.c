@@ -469,22 +469,28 @@ void nr_slot_lose(struct nr_slot_ring *ring, uint64_t count)
    and who heard of it has released the entry's state DEAD. So the loads are relaxed but where others' slots are
    looked at. */
 
-/* The dead one was reading this slot. Had it already taken the message over into a chunk? Both cases leave
-   the chunk HELD(dead) until the pass over the chunks, which comes after the one over the slots. */
-static bool nr_slot_was_moved(const struct nr_slot_ring *ring, const struct nr_slot *slot,
-                              uint64_t position, uint32_t dead)
+/* The slot that this chunk comes from, or goes to: slot and chunk find each other without a search, so that all
+   passes together take as many steps as there are slots and chunks, whatever stands in them. NULL: none. */
+static struct nr_slot *nr_chunk_slot(const struct nr_slot_ring *ring, uint32_t index,
+                                     uint64_t *ret_lap)
 {
-    uint32_t carried = atomic_load_explicit(&slot->chunk, memory_order_relaxed) - 1;
+    uint64_t origin = atomic_load_explicit(&nr_chunk_at(ring, index)->origin, memory_order_relaxed);
 
-    for (uint32_t i = 0; i < ring->chunks_count; i++) {
-        const struct nr_chunk *chunk = nr_chunk_at(ring, i);
-        uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
-        if (nr_word_state(word) == NR_CHUNK_HELD && nr_word_owner(word) == dead &&
-            (i == carried ||
-             atomic_load_explicit(&chunk->origin, memory_order_relaxed) == position + 1))
-            return true;
-    }
-    return false;
+    *ret_lap = (origin - 1) >> ring->lap_shift;
+    return origin ? nr_slot_at(ring, origin - 1) : NULL;
+}
+
+/* The dead one has taken the message over into this chunk, and was still reading its slot: that is done with. The
+   chunk stays HELD(dead) until the last pass. */
+static void nr_slot_repair_moved(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
+{
+    uint64_t held = atomic_load_explicit(&nr_chunk_at(ring, index)->word, memory_order_relaxed);
+    uint64_t lap;
+    struct nr_slot *slot = nr_chunk_slot(ring, index, &lap);
+    uint64_t word = nr_word(lap, NR_READING, dead);
+
+    if (slot && nr_word_state(held) == NR_CHUNK_HELD && nr_word_owner(held) == dead)
+        nr_word_change(&slot->word, &word, nr_word(lap + 1, NR_FREE, 0));
 }
 
 static void nr_slot_repair_slot(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
@@ -495,26 +501,23 @@ static void nr_slot_repair_slot(struct nr_slot_ring *ring, uint32_t index, uint3
 
     if (nr_word_owner(word) != dead)
         return;
-    if (nr_word_state(word) == NR_WRITING) {
+    if (nr_word_state(word) == NR_WRITING)
         nr_word_change(&slot->word, &word, nr_word(lap, NR_SKIP, 0));
-    } else if (nr_word_state(word) == NR_READING) {
-        bool is_done = nr_slot_was_moved(ring, slot, lap * ring->slots_count + index, dead);
-        nr_word_change(&slot->word, &word,
-                       is_done ? nr_word(lap + 1, NR_FREE, 0) : nr_word(lap, NR_ORPHAN, 0));
-    }
+    else if (nr_word_state(word) == NR_READING)
+        nr_word_change(&slot->word, &word, nr_word(lap, NR_ORPHAN, 0));
 }
 
 /* True if a slot that someone may still take carries this chunk. */
-static bool nr_slot_carries(const struct nr_slot_ring *ring, uint32_t chunk_index)
+static bool nr_slot_carries(const struct nr_slot_ring *ring, uint32_t index)
 {
-    for (uint32_t i = 0; i < ring->slots_count; i++) {
-        const struct nr_slot *slot = nr_slot_at(ring, i);
-        unsigned state = nr_word_state(atomic_load_explicit(&slot->word, memory_order_acquire));
-        if ((state == NR_READY || state == NR_READING || state == NR_ORPHAN) &&
-            atomic_load_explicit(&slot->chunk, memory_order_relaxed) == chunk_index + 1)
-            return true;
-    }
-    return false;
+    uint64_t lap;
+    const struct nr_slot *slot = nr_chunk_slot(ring, index, &lap);
+
+    if (!slot)
+        return false;
+    unsigned state = nr_word_state(atomic_load_explicit(&slot->word, memory_order_acquire));
+    return (state == NR_READY || state == NR_READING || state == NR_ORPHAN) &&
+           atomic_load_explicit(&slot->chunk, memory_order_relaxed) == index + 1;
 }
 
 static void nr_slot_repair_chunk(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
@@ -538,10 +541,12 @@ static void nr_slot_repair_chunk(struct nr_slot_ring *ring, uint32_t index, uint
     }
 }
 
-/* All slots first: a chunk is judged by the slots that carry it. The epoch last: a receiver that sees it
-   finds every orphan. [R3] */
+/* The slots whose messages were taken over, all other slots, and then the chunks, which are judged by the slots that
+   carry them. The epoch last: a receiver that sees it finds every orphan. [R3] */
 void nr_slot_repair(struct nr_slot_ring *ring, uint32_t dead)
 {
+    for (uint32_t i = 0; i < ring->chunks_count; i++)
+        nr_slot_repair_moved(ring, i, dead);
     for (uint32_t i = 0; i < ring->slots_count; i++)
         nr_slot_repair_slot(ring, i, dead);
     for (uint32_t i = 0; i < ring->chunks_count; i++)

@@ -7,10 +7,12 @@
  *            (support/hostile.h) go on meanwhile. Checked: no crash, and no undefined behaviour (that traps);
  *            nothing outside the segment or the caller's memory is touched (walls); each call ends after a bounded
  *            number of loads; only documented results, each with a sentence.
+ *            And a repair of what seems to be in all hands at once takes as many loads as there are slots and chunks.
  * Seeds      NARU_SEED and the number of the episode, which is printed, give the same episode again:
  *            NARU_SEED=S NARU_EPISODE=E. NARU_BUDGET_S is the time for all channels together; without it 4 s.
  */
 #include "adversary.h"
+#include "data/slot_ring.h"
 #include "hostile.h"
 #include "kit.h"
 #include <stdarg.h>
@@ -21,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,6 +149,47 @@ static void test_adversarial_reads(void **state)
         assert_true(progress->episodes > EPISODES_LEAST && progress->changes > CHANGES_LEAST);
 }
 
+/* Chunks that seem to be the dead one's, and slots that seem to carry them: who repairs looks at each a few times. */
+static unsigned long loads_of_repair(uint32_t count, uint64_t random)
+{
+    enum { DEAD = 7, ME = 3 };
+    struct nr_slot_ring ring = {
+        .slots_count = count, .slot_bytes = 64, .chunks_count = count, .chunk_bytes = 64};
+    size_t size_bytes = nr_slot_ring_bytes(&ring);
+    int fd = memfd_create("naru-hostile", MFD_CLOEXEC);
+
+    assert_int_equal(ftruncate(fd, (off_t)size_bytes), 0);
+    void *memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(memory != MAP_FAILED);
+    nr_slot_ring_attach(&ring, memory);
+    ring.me = ME;
+    for (uint32_t i = 0; i < count; i++) {
+        struct nr_slot *slot = (struct nr_slot *)(void *)(ring.slots + (size_t)i * 64);
+        struct nr_chunk *chunk = nr_chunk_at(&ring, i);
+        slot->word = nr_hostile_random(&random) << 12 | DEAD;
+        slot->chunk = (uint32_t)(nr_hostile_random(&random) % (2 * count));
+        chunk->word = nr_hostile_random(&random) << 12 | DEAD;
+        chunk->origin = nr_hostile_random(&random) % (2 * count);
+    }
+    nr_adversary_loads();
+    nr_slot_repair(&ring, DEAD);
+    unsigned long loads = nr_adversary_loads();
+    munmap(memory, size_bytes);
+    close(fd);
+    return loads;
+}
+
+static void test_repair_is_linear(void **state)
+{
+    (void)state;
+    nr_adversary_loads_most = 0;
+    for (uint32_t count = 64; count <= 4096; count *= 8) {
+        unsigned long loads = loads_of_repair(count, seed);
+        print_message("# %u slots and chunks: %lu loads\n", count, loads);
+        assert_true(loads > count && loads < 16ul * count);
+    }
+}
+
 static int test_teardown(void **state)
 {
     (void)state;
@@ -155,15 +199,16 @@ static int test_teardown(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[32];
+    struct CMUnitTest tests[32] = {cmocka_unit_test(test_repair_is_linear)};
 
     seed = from_environment("NARU_SEED", 1);
     for (unsigned i = 0; i < nr_hostile_channels_count; i++)
-        tests[i] = (struct CMUnitTest){
+        tests[i + 1] = (struct CMUnitTest){
             .name = nr_hostile_channels[i].name,
             .test_func = test_adversarial_reads,
             .teardown_func = test_teardown,
             .initial_state = (void *)(uintptr_t)&nr_hostile_channels[i],
         };
-    return _cmocka_run_group_tests("hostile_reads", tests, nr_hostile_channels_count, NULL, NULL);
+    return _cmocka_run_group_tests("hostile_reads", tests, nr_hostile_channels_count + 1, NULL,
+                                   NULL);
 }
