@@ -203,6 +203,42 @@ static void step_recv_many(struct nr_hostile *hostile)
         check_size(hostile, messages[i].size_bytes, messages[i].capacity_bytes);
 }
 
+/* By copy or by a loan, which may be given back instead. */
+static void begin_call(struct nr_hostile *hostile, struct naru_call *call)
+{
+    struct naru_message *loan = &hostile->loan;
+
+    *call = (struct naru_call){.in_place = (uint32_t)below(hostile, 2)};
+    if (below(hostile, 2) && !loan->data) {
+        step_loan(hostile);
+        return;
+    }
+    call->request_size_bytes = random_size(hostile);
+    call->request = room_of(hostile, call->request_size_bytes);
+    if (loan->data && below(hostile, 4) == 0) {
+        JUDGE("cancel", naru_cancel(hostile->ends[0], loan), never);
+        loan->data = NULL;
+        return;
+    }
+    call->loan = loan->data ? loan : NULL;
+    call->size_bytes = sizeof *call;
+    if (JUDGE("call_begin", naru_call_begin(hostile->ends[0], call, hostile->timeout_ns), sending) <
+        0)
+        call->size_bytes = 0;
+}
+
+/* The reply is in hand: it stands inside, all of it, and is given back. */
+static void end_in_place(struct nr_hostile *hostile, struct naru_call *call)
+{
+    check_size(hostile, call->reply_size_bytes, hostile->size_max_bytes);
+    nr_check(!hostile->is_inside || hostile->is_inside(call->reply, call->reply_size_bytes),
+             "%s: a reply of %zu bytes at %p is not in the segment", hostile->channel->name,
+             call->reply_size_bytes, call->reply);
+    memset(call->reply, 0x5a, call->reply_size_bytes);
+    JUDGE("call_cancel", naru_call_cancel(hostile->ends[0], call), ending);
+    call->size_bytes = 0;
+}
+
 /* Only of calls: begins one, or looks for its reply, or gives it up. */
 static void step_call(struct nr_hostile *hostile)
 {
@@ -216,18 +252,16 @@ static void step_call(struct nr_hostile *hostile)
         call->reply_capacity_bytes = random_size(hostile);
         call->reply = room_of(hostile, call->reply_capacity_bytes);
         int result = JUDGE("call_end", naru_call_end(client, call, hostile->timeout_ns), answered);
-        if (result == 0)
+        if (call->in_place && (result == 0 || result == -EREMOTEIO))
+            end_in_place(hostile, call);
+        else if (result == 0)
             check_size(hostile, call->reply_size_bytes, call->reply_capacity_bytes);
         if (result == -EMSGSIZE)
             check_size(hostile, call->reply_size_bytes, hostile->size_max_bytes);
         if (result != -EAGAIN && result != -ETIMEDOUT && result != -EMSGSIZE)
             call->size_bytes = 0;
     } else {
-        *call = (struct naru_call){.size_bytes = sizeof *call,
-                                   .request_size_bytes = random_size(hostile)};
-        call->request = room_of(hostile, call->request_size_bytes);
-        if (JUDGE("call_begin", naru_call_begin(client, call, hostile->timeout_ns), sending) < 0)
-            call->size_bytes = 0;
+        begin_call(hostile, call);
     }
 }
 
@@ -236,6 +270,14 @@ static void step_reply(struct nr_hostile *hostile, struct naru_message *request)
     size_t size_bytes = random_size(hostile);
     void *data = room_of(hostile, size_bytes);
 
+    if (below(hostile, 2) &&
+        JUDGE("reply_loan", naru_reply_loan(hostile->ends[1], request, size_bytes, &data),
+              replying) == 0) {
+        nr_check(!hostile->is_inside || hostile->is_inside(data, size_bytes),
+                 "%s: %zu bytes at %p are not in the segment", hostile->channel->name, size_bytes,
+                 data);
+        memset(data, 0x5a, size_bytes);
+    }
     if (below(hostile, 4))
         JUDGE("reply", naru_reply(hostile->ends[1], request, data, size_bytes), replying);
     else
