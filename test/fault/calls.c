@@ -10,23 +10,21 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "chaos.h"
 #include "child.h"
-#include "kit.h"
 #include <errno.h>
 #include <naru/call.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     SERVERS = 3,
     CLIENTS = 3,
-    PEOPLE = SERVERS + CLIENTS,
     CALLS = 16,
     LIVES_MOST = 4096,
     EACH_MOST = 4096, /* calls of one life that are accounted for */
     SIZE_MOST = 3000,
-    RUN_MS = 2500,
+    BUDGET_S = 5,
 };
 
 struct request {
@@ -65,7 +63,7 @@ static struct naru_endpoint *open_as(enum naru_role role)
 static void serve_one(struct naru_endpoint *endpoint, struct naru_message *message, unsigned turn)
 {
     struct request request;
-    char reply[SIZE_MOST];
+    char copy[SIZE_MOST];
 
     nr_check(message->size_bytes >= sizeof request, "%zu bytes", message->size_bytes);
     memcpy(&request, message->data, sizeof request);
@@ -79,30 +77,53 @@ static void serve_one(struct naru_endpoint *endpoint, struct naru_message *messa
         nr_check(nr_kit_add(&ledger->unflagged[request.life][request.number], 1) == 1,
                  "it came twice, unflagged");
     if (turn % 16 == 15 && !at_most_once) {
-        nr_check_ok(naru_requeue(endpoint, message));
+        nr_check_ok(nr_chaos_inside(naru_requeue(endpoint, message)));
         return;
     }
+    void *reply = copy;
+    if (turn % 2)
+        nr_check_ok(
+            nr_chaos_inside(naru_reply_loan(endpoint, message, message->size_bytes, &reply)));
     memcpy(reply, message->data, message->size_bytes);
-    int result = naru_reply(endpoint, message, reply, message->size_bytes);
+    int result = nr_chaos_inside(naru_reply(endpoint, message, reply, message->size_bytes));
     nr_check(result == 0 || result == -EPIPE, "%s", naru_error_text());
+    nr_chaos_progress();
 }
 
-static _Noreturn void server(void)
+static void server(void)
 {
     struct naru_endpoint *endpoint = open_as(NARU_RECEIVER);
 
-    for (unsigned turn = (unsigned)getpid(); !nr_kit_get(&ledger->stop); turn++) {
+    for (unsigned turn = (unsigned)getpid();; turn++) {
         struct naru_message message;
-        int result = naru_take(endpoint, &message, 20 * NARU_MILLISECOND);
+        int result = nr_chaos_inside(naru_take(endpoint, &message, NARU_FOREVER));
         if (result == 0)
             serve_one(endpoint, &message, turn);
         else
-            nr_check(result == -ETIMEDOUT || result == -EBUSY, "%s", naru_error_text());
+            nr_check(result == -EBUSY, "%s", naru_error_text());
     }
-    naru_close(endpoint);
-    _exit(0);
 }
 
+/* 0; -EBUSY: not sent. */
+static int ask(struct naru_endpoint *endpoint, struct naru_call *call, int64_t timeout_ns)
+{
+    struct naru_message loan;
+
+    if (!call->in_place)
+        return nr_chaos_inside(naru_call(endpoint, call, timeout_ns));
+    int result = nr_chaos_inside(naru_loan(endpoint, SIZE_MOST, &loan, NR_SOON));
+    if (result < 0)
+        return result;
+    memcpy(loan.data, call->request, call->request_size_bytes);
+    loan.size_bytes = call->request_size_bytes;
+    call->loan = &loan;
+    result = nr_chaos_inside(naru_call(endpoint, call, timeout_ns));
+    if (loan.data)
+        nr_check_ok(nr_chaos_inside(naru_cancel(endpoint, &loan)));
+    return result;
+}
+
+/* By copy, and each third in place; each eighth is given up soon. */
 static void call_one(struct naru_endpoint *endpoint, uint32_t life, uint32_t number)
 {
     char room[SIZE_MOST], reply[SIZE_MOST];
@@ -113,17 +134,21 @@ static void call_one(struct naru_endpoint *endpoint, uint32_t life, uint32_t num
         .request_size_bytes = sizeof request + request.padding_bytes,
         .reply = reply,
         .reply_capacity_bytes = sizeof reply,
+        .in_place = number % 3 == 0,
     };
     bool is_impatient = number % 8 == 7;
 
     memset(room, (int)number, sizeof room);
     memcpy(room, &request, sizeof request);
-    int result = naru_call(endpoint, &call, is_impatient ? NARU_MILLISECOND / 5 : NR_SOON);
+    int result = ask(endpoint, &call, is_impatient ? NARU_MILLISECOND / 5 : NR_SOON);
     if (result == 0) {
         nr_check(call.reply_size_bytes == call.request_size_bytes &&
-                     memcmp(room, reply, call.reply_size_bytes) == 0,
+                     memcmp(room, call.reply, call.reply_size_bytes) == 0,
                  "another's reply");
+        if (call.in_place)
+            nr_check_ok(nr_chaos_inside(naru_call_cancel(endpoint, &call)));
         nr_kit_add(&ledger->answered, 1);
+        nr_chaos_progress();
     } else if (result == -EOWNERDEAD) {
         nr_check(at_most_once, "%s", naru_error_text());
         nr_kit_add(&ledger->failed, 1);
@@ -134,40 +159,23 @@ static void call_one(struct naru_endpoint *endpoint, uint32_t life, uint32_t num
     }
 }
 
-static _Noreturn void client(void)
+static void client(void)
 {
     struct naru_endpoint *endpoint = open_as(NARU_SENDER);
     uint32_t life = (uint32_t)nr_kit_add(&ledger->lives, 1) - 1;
 
     nr_check(life < LIVES_MOST, "too many lives");
-    for (uint32_t number = 0; number < EACH_MOST && !nr_kit_get(&ledger->stop); number++)
+    for (uint32_t number = 0; number < EACH_MOST; number++)
         call_one(endpoint, life, number);
-    naru_close(endpoint);
-    _exit(0);
+    pause();
 }
 
-static pid_t start(unsigned index)
+static void live(int worker)
 {
-    pid_t pid = nr_kit_fork();
-
-    if (pid == 0) {
-        if (index < SERVERS)
-            server();
-        client();
-    }
-    return pid;
-}
-
-/* Whoever has ended by itself must have ended well. */
-static void bury(pid_t pid, bool was_killed)
-{
-    int status;
-
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    if (WIFSIGNALED(status) && was_killed)
-        assert_int_equal(WTERMSIG(status), SIGKILL);
+    if (worker < SERVERS)
+        server();
     else
-        assert_int_equal(status, 0);
+        client();
 }
 
 /* -- chaos -------------------------------------------------------------------------------------- */
@@ -201,52 +209,22 @@ static void expect_all_free(void)
     assert_int_equal(naru_unlink(uri), 0);
 }
 
-static void chaos(unsigned seed)
+static void chaos(uint64_t seed)
 {
-    pid_t people[PEOPLE];
-    unsigned kills = 0, stops = 0;
-    int64_t end = nr_kit_now_ns() + RUN_MS * NARU_MILLISECOND;
+    struct nr_chaos chaos = {.workers = SERVERS + CLIENTS, .live = live};
 
-    srand(seed);
     memset(ledger, 0, sizeof *ledger);
-    for (unsigned i = 0; i < PEOPLE; i++)
-        people[i] = start(i);
-    while (nr_kit_now_ns() < end && nr_kit_get(&ledger->lives) < LIVES_MOST - PEOPLE) {
-        unsigned i = (unsigned)rand() % PEOPLE;
-        struct timespec pause = {.tv_nsec = rand() % 4000000};
-        nanosleep(&pause, NULL);
-        if (rand() % 8 == 0) {
-            kill(people[i], SIGSTOP);
-            nanosleep(&pause, NULL);
-            kill(people[i], SIGCONT);
-            stops++;
-            continue;
-        }
-        kill(people[i], SIGKILL);
-        bury(people[i], true);
-        people[i] = start(i);
-        kills++;
-    }
-    nr_kit_set(&ledger->stop, 1);
-    for (unsigned i = PEOPLE; i-- > 0;) /* clients first: servers go on for a moment */
-        bury(people[i], false);
-    print_message("# %u kills, %u stops: %ld answered, %ld failed, %ld given up, %ld redelivered\n",
-                  kills, stops, ledger->answered, ledger->failed, ledger->given_up,
-                  ledger->redelivered);
-    assert_true(kills > 20 && ledger->answered > 100);
+    nr_chaos_init();
+    nr_chaos_run(&chaos, seed, nr_chaos_share_ns(BUDGET_S, 2));
+    print_message("# %lu kills, %lu inside a call, %lu stops: %ld answered, %ld failed, %ld given "
+                  "up, %ld redelivered; longest stall %.1f ms\n",
+                  chaos.kills, chaos.kills_inside, chaos.stops, ledger->answered, ledger->failed,
+                  ledger->given_up, ledger->redelivered, (double)chaos.longest_stall_ns / 1e6);
     for (int life = 0; at_most_once && life < ledger->lives; life++)
         for (int number = 0; number < EACH_MOST; number++)
             assert_true(ledger->came[life][number] <= 1);
     expect_all_free();
-}
-
-static unsigned seed_from_environment(void)
-{
-    const char *text = getenv("NARU_SEED");
-    unsigned seed = text ? (unsigned)strtoul(text, NULL, 10) : (unsigned)time(NULL);
-
-    print_message("# NARU_SEED=%u\n", seed);
-    return seed;
+    nr_chaos_check(&chaos);
 }
 
 static void test_chaos(void **state)
@@ -258,9 +236,10 @@ static void test_chaos(void **state)
             "SKIP: with the thread sanitizer sleeps are taken in slices, and calls run late\n");
         skip();
     }
-    unsigned seed = seed_from_environment();
+    uint64_t seed = nr_chaos_seed();
 
     (void)state;
+    print_message("# NARU_SEED=%llu\n", (unsigned long long)seed);
     for (int i = 0; i < 2; i++) {
         at_most_once = i;
         chaos(seed + (unsigned)i);

@@ -2,7 +2,7 @@
 /*
  * shm_chaos -- senders and receivers are killed, stopped and replaced at random under load; every message is accounted
  *
- * Contents   messages - senders - receivers - the supervisor - what must hold - pairs
+ * Contents   messages - senders - receivers - what must hold - pairs
  * What       Each sender writes down what it is about to send and what was committed, in memory that survives it; each
  *            receiver what came. Sizes go from none to the largest, by copy and by loan; messages are taken, held,
  *            acknowledged and given back.
@@ -11,7 +11,7 @@
  *            the end there is as much room, and there are as many places, as in a new channel, and nothing else is left.
  * Bounds     NARU_BUDGET_S seconds in all, without it 6 s; NARU_SEED for what is done to whom.
  */
-#include "kit.h"
+#include "chaos.h"
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -28,12 +28,10 @@
 enum {
     SENDERS = 3,
     RECEIVERS = 2,
-    WORKERS = SENDERS + RECEIVERS,
     MESSAGES = 1 << 20, /* a sender's most */
     LARGEST = 1500,
     HELD = 2,
     BUDGET_S = 6,
-    STALL_MOST_S = 4,
 };
 
 static const struct contract {
@@ -54,7 +52,6 @@ static struct ledger {
     unsigned char committed[SENDERS][MESSAGES];
     unsigned char plain[SENDERS][MESSAGES], flagged[SENDERS][MESSAGES]; /* came so often */
     unsigned long sent, received, told_lost;
-    int is_inside[WORKERS]; /* a call of the library */
     int torn;
 } * ledger;
 
@@ -62,23 +59,6 @@ static const struct contract *contract;
 static char uri[64];
 static uint64_t seed;
 static int me;
-
-static uint64_t any(uint64_t *state)
-{
-    uint64_t word = *state += 0x9e3779b97f4a7c15u;
-
-    word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9u;
-    word = (word ^ (word >> 27)) * 0x94d049bb133111ebu;
-    return word ^ (word >> 31);
-}
-
-#define INSIDE(call) (nr_kit_set(&ledger->is_inside[me], 1), come_out(call))
-
-static int come_out(int result)
-{
-    nr_kit_set(&ledger->is_inside[me], 0);
-    return result;
-}
 
 static struct naru_endpoint *open_as(enum naru_role role)
 {
@@ -99,7 +79,7 @@ static struct naru_endpoint *open_as(enum naru_role role)
 /* Mostly small; now and then nothing, or the largest. */
 static size_t size_of(unsigned sender, uint32_t number)
 {
-    uint64_t state = (uint64_t)sender << 32 | number, by = any(&state);
+    uint64_t state = (uint64_t)sender << 32 | number, by = nr_chaos_any(&state);
 
     switch (by & 7) {
     case 0:
@@ -135,6 +115,7 @@ static void account(const struct naru_message *message)
                                                              : &ledger->plain[sender][number];
     nr_kit_add(count, 1);
     nr_kit_add(&ledger->received, 1);
+    nr_chaos_progress();
     nr_kit_add(&ledger->told_lost, message->lost);
 }
 
@@ -143,18 +124,18 @@ static void account(const struct naru_message *message)
 static int send_by_loan(struct naru_endpoint *endpoint, uint32_t number, size_t size_bytes)
 {
     struct naru_message loan;
-    int result = INSIDE(naru_loan(endpoint, LARGEST, &loan, NARU_FOREVER));
+    int result = nr_chaos_inside(naru_loan(endpoint, LARGEST, &loan, NARU_FOREVER));
 
     if (result < 0)
         return result;
     nr_payload_fill(loan.data, size_bytes, (unsigned)me, number);
     if (number % 7 == 0) { /* on second thoughts */
-        INSIDE(naru_cancel(endpoint, &loan));
+        nr_chaos_inside(naru_cancel(endpoint, &loan));
         return -ECANCELED;
     }
     loan.size_bytes = size_bytes;
     loan.type = type_of((unsigned)me, number);
-    return INSIDE(naru_commit(endpoint, &loan));
+    return nr_chaos_inside(naru_commit(endpoint, &loan));
 }
 
 static void run_sender(void)
@@ -174,13 +155,14 @@ static void run_sender(void)
             struct naru_message message = {.type = type_of((unsigned)me, number)};
             struct iovec part = {data, size_bytes};
             nr_payload_fill(data, size_bytes, (unsigned)me, number);
-            result = INSIDE(naru_sendv(endpoint, &part, 1, &message, NARU_FOREVER));
+            result = nr_chaos_inside(naru_sendv(endpoint, &part, 1, &message, NARU_FOREVER));
         }
         nr_check(result == 0 || result == -EBUSY, "send: %s", naru_error_text());
         if (result < 0)
             continue;
         nr_kit_set(&ledger->committed[me][number], 1);
         nr_kit_add(&ledger->sent, 1);
+        nr_chaos_progress();
     }
 }
 
@@ -200,7 +182,7 @@ static void recv_one(struct naru_endpoint *endpoint)
     static char data[LARGEST];
     struct naru_message message = {.data = data, .capacity_bytes = sizeof data};
 
-    if (!is_no_message(INSIDE(naru_recv_many(endpoint, &message, 1, NARU_FOREVER))))
+    if (!is_no_message(nr_chaos_inside(naru_recv_many(endpoint, &message, 1, NARU_FOREVER))))
         account(&message);
 }
 
@@ -212,108 +194,33 @@ static void run_receiver(void)
 
     for (;;) {
         struct naru_message held[HELD];
-        uint64_t by = any(&random);
+        uint64_t by = nr_chaos_any(&random);
         size_t wanted = by & 1 || contract->options.one_to_one ? 1 : HELD, count = 0;
         if (is_at_most_once && by & 2) {
             recv_one(endpoint);
             continue;
         }
-        while (count < wanted &&
-               !is_no_message(INSIDE(naru_take(endpoint, &held[count], count ? 0 : NARU_FOREVER))))
+        while (count < wanted && !is_no_message(nr_chaos_inside(
+                                     naru_take(endpoint, &held[count], count ? 0 : NARU_FOREVER))))
             count++;
         for (size_t i = 0; i < count; i++) {
             if (!is_at_most_once && by % 32 == 4 + i) {
-                nr_check_ok(INSIDE(naru_requeue(endpoint, &held[i])));
+                nr_check_ok(nr_chaos_inside(naru_requeue(endpoint, &held[i])));
                 continue;
             }
             account(&held[i]);
-            nr_check_ok(INSIDE(naru_ack(endpoint, &held[i])));
+            nr_check_ok(nr_chaos_inside(naru_ack(endpoint, &held[i])));
         }
     }
 }
 
-/* -- the supervisor -------------------------------------------------------------------------- */
-
-static struct tally {
-    unsigned long kills, kills_inside, receiver_kills, stops;
-    int64_t longest_stall_ns;
-} tally;
-
-static pid_t start(int worker)
+static void live(int worker)
 {
-    pid_t pid = nr_kit_fork();
-
-    if (pid > 0)
-        return pid;
     me = worker;
-    if (worker < SENDERS)
+    if (worker < contract->senders)
         run_sender();
     else
         run_receiver();
-    _exit(1);
-}
-
-static bool is_used(int worker)
-{
-    return worker < SENDERS ? worker < contract->senders : worker - SENDERS < contract->receivers;
-}
-
-static void kill_one(pid_t *pid, int worker)
-{
-    int status = -1;
-
-    kill(*pid, SIGKILL);
-    while (waitpid(*pid, &status, 0) < 0)
-        ;
-    nr_check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "a worker ended by itself: %d",
-             status);
-    tally.kills++;
-    tally.receiver_kills += worker >= SENDERS;
-    tally.kills_inside += (unsigned long)nr_kit_get(&ledger->is_inside[worker]);
-    nr_kit_set(&ledger->is_inside[worker], 0);
-    *pid = -1;
-}
-
-/* Between two looks, when nobody is stopped: something must go on. */
-static void watch_progress(bool is_restart)
-{
-    static unsigned long seen;
-    static int64_t since_ns;
-    unsigned long now = nr_kit_get(&ledger->sent) + nr_kit_get(&ledger->received);
-    int64_t now_ns = nr_kit_now_ns();
-
-    if (is_restart || now != seen)
-        since_ns = now_ns;
-    seen = now;
-    if (now_ns - since_ns > tally.longest_stall_ns)
-        tally.longest_stall_ns = now_ns - since_ns;
-    nr_check(now_ns - since_ns < STALL_MOST_S * NARU_SECOND * nr_kit_slowness(),
-             "nothing has moved for %d s", STALL_MOST_S * nr_kit_slowness());
-}
-
-static void disturb(pid_t pids[WORKERS], uint64_t *random)
-{
-    uint64_t by = any(random);
-    int worker = (int)(by % WORKERS);
-
-    nanosleep(&(struct timespec){.tv_nsec = (long)((by >> 8) % 3000000)}, NULL);
-    watch_progress(false);
-    if (!is_used(worker))
-        return;
-    if ((by >> 40) % 4 == 0) {
-        kill(pids[worker], SIGSTOP);
-        tally.stops++;
-        nanosleep(&(struct timespec){.tv_nsec = (long)((by >> 20) % 6000000)}, NULL);
-        if (by >> 60 & 1)
-            kill(pids[worker], SIGCONT);
-        else
-            kill_one(&pids[worker], worker);
-        watch_progress(true);
-    } else {
-        kill_one(&pids[worker], worker);
-    }
-    if (pids[worker] < 0)
-        pids[worker] = start(worker);
 }
 
 /* -- what must hold -------------------------------------------------------------------------- */
@@ -339,11 +246,14 @@ static void drain(void)
     naru_close(endpoint);
 }
 
-static void check_messages(void)
+static void check_messages(const struct nr_chaos *chaos)
 {
+    unsigned long receiver_kills = 0;
     bool is_at_most_once = contract->options.delivery == NARU_AT_MOST_ONCE;
     unsigned long missing = 0, unheard = 0, flagged = 0;
 
+    for (int i = contract->senders; i < chaos->workers; i++)
+        receiver_kills += chaos->kills_of[i];
     nr_check(ledger->torn == 0, "%d messages are torn", ledger->torn);
     for (unsigned sender = 0; sender < SENDERS; sender++)
         for (uint32_t i = 0; i < ledger->next[sender] && i < MESSAGES; i++) {
@@ -360,10 +270,10 @@ static void check_messages(void)
     printf(
         "# %s: %lu kills, %lu inside a call, %lu stops; %lu messages committed, %lu flagged, %lu "
         "missing, %lu told; longest stall %.1f ms\n",
-        contract->name, tally.kills, tally.kills_inside, tally.stops, ledger->sent, flagged,
-        missing, ledger->told_lost, (double)tally.longest_stall_ns / 1e6);
-    nr_check(missing <= tally.receiver_kills * (HELD + 1), "%lu are missing, after %lu kills",
-             missing, tally.receiver_kills);
+        contract->name, chaos->kills, chaos->kills_inside, chaos->stops, ledger->sent, flagged,
+        missing, ledger->told_lost, (double)chaos->longest_stall_ns / 1e6);
+    nr_check(missing <= receiver_kills * (HELD + 1), "%lu are missing, after %lu kills", missing,
+             receiver_kills);
     nr_check(ledger->told_lost <= unheard, "%lu were told lost, of %lu", ledger->told_lost,
              unheard);
 }
@@ -399,38 +309,23 @@ static void check_room(void)
     nr_check(places == new_places, "%u places, not %u", places, new_places);
 }
 
-static int64_t share_ns(void)
-{
-    const char *budget = getenv("NARU_BUDGET_S");
-
-    return (int64_t)((budget ? atof(budget) : BUDGET_S) / (CONTRACTS + 1) * NARU_SECOND);
-}
-
 static void run_contract(void *argument)
 {
-    uint64_t random = seed;
-    pid_t pids[WORKERS];
+    struct nr_chaos chaos = {.live = live};
 
     contract = argument;
+    chaos.workers = contract->senders + contract->receivers;
     snprintf(uri, sizeof uri, "shm://naru-chaos-%d", (int)getppid());
     ledger = nr_kit_shared(sizeof *ledger);
     int fds = nr_kit_fds();
-    for (int i = 0; i < WORKERS; i++)
-        pids[i] = is_used(i) ? start(i) : -1;
-    watch_progress(true);
-    for (int64_t end = nr_kit_now_ns() + share_ns(); nr_kit_now_ns() < end;)
-        disturb(pids, &random);
-    for (int i = 0; i < WORKERS; i++)
-        if (pids[i] > 0)
-            kill_one(&pids[i], i);
+    nr_chaos_init();
+    nr_chaos_run(&chaos, seed, nr_chaos_share_ns(BUDGET_S, CONTRACTS + 1));
     drain();
-    check_messages();
+    check_messages(&chaos);
     check_room();
     nr_check(nr_kit_fds() == fds, "%d descriptors, not %d", nr_kit_fds(), fds);
     nr_check(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD, "a process is left");
-    unsigned long enough = nr_kit_slowness() > 1 ? 10 : 40;
-    nr_check(tally.kills > enough && tally.kills_inside > enough / 10 && ledger->sent > 10 * enough,
-             "too little happened");
+    nr_chaos_check(&chaos);
 }
 
 /* -- pairs ----------------------------------------------------------------------------------- */
@@ -455,7 +350,7 @@ static void live_as_pair(uint64_t *random)
         }
     }
     nr_check_ok(naru_pair_assign(ends[1], child));
-    int64_t end = nr_kit_now_ns() + (int64_t)(any(random) % 4000000);
+    int64_t end = nr_kit_now_ns() + (int64_t)(nr_chaos_any(random) % 4000000);
     bool is_alive = true;
     for (;;) {
         size_t size_bytes = 0;
@@ -474,7 +369,6 @@ static void live_as_pair(uint64_t *random)
     }
     nr_kit_kill(child);
     nr_check(expected >= nr_kit_get(sent), "%u came of %u", expected, nr_kit_get(sent));
-    tally.kills++;
     ledger->sent += expected;
     naru_close(ends[0]);
     naru_close(ends[1]);
@@ -486,19 +380,21 @@ static void run_pairs(void *argument)
 
     (void)argument;
     ledger = nr_kit_shared(sizeof *ledger);
-    int fds = nr_kit_fds();
-    for (int64_t end = nr_kit_now_ns() + share_ns(); nr_kit_now_ns() < end;)
+    int fds = nr_kit_fds(), kills = 0;
+    for (int64_t end = nr_kit_now_ns() + nr_chaos_share_ns(BUDGET_S, CONTRACTS + 1);
+         nr_kit_now_ns() < end; kills++)
         live_as_pair(&random);
-    printf("# pairs: %lu kills, %lu messages\n", tally.kills, ledger->sent);
+    printf("# pairs: %d kills, %lu messages\n", kills, ledger->sent);
     nr_check(nr_kit_fds() == fds, "%d descriptors, not %d", nr_kit_fds(), fds);
-    nr_check(tally.kills > 10, "too little happened");
+    nr_check(kills > 10, "too little happened");
 }
 
 /* -- the tests ------------------------------------------------------------------------------- */
 
 static void test_chaos(void **state)
 {
-    int seconds = (int)(share_ns() / NARU_SECOND) + 3 * STALL_MOST_S;
+    int seconds =
+        (int)(nr_chaos_share_ns(BUDGET_S, CONTRACTS + 1) / NARU_SECOND) + 3 * NR_CHAOS_STALL_MOST_S;
 
     if (nr_kit_run(*state ? run_contract : run_pairs, *state, seconds) != 0) {
         snprintf(uri, sizeof uri, "shm://naru-chaos-%d", (int)getpid());
@@ -509,10 +405,9 @@ static void test_chaos(void **state)
 
 int main(void)
 {
-    const char *seed_text = getenv("NARU_SEED");
     struct CMUnitTest tests[CONTRACTS + 1];
 
-    seed = seed_text ? strtoull(seed_text, NULL, 10) : (uint64_t)time(NULL);
+    seed = nr_chaos_seed();
     for (int i = 0; i < CONTRACTS; i++)
         tests[i] = (struct CMUnitTest){
             .name = contracts[i].name,
