@@ -174,21 +174,7 @@ static void nr_kill_notice_call(struct nr_kill_world *world, struct nr_kill_arri
 {
     struct naru_stat stat = {.size_bytes = sizeof stat};
 
-    switch (nr_kill_random(&world->random, 6)) {
-    case 0: /* nobody, at first */
-    case 1:
-        nr_kill_serve(world, arrivals);
-        break;
-    case 2: /* someone new */
-        if (!world->operation->removes)
-            naru_close(nr_kill_open(world, NARU_SENDER));
-        break;
-    case 3:
-        nr_kill_ok(world, naru_stat(world->sender, &stat));
-        break;
-    default:
-        break;
-    }
+    nr_kill_meanwhile(world, arrivals, nr_kill_serve, NARU_SENDER);
     nr_kill_ok(world, naru_stat(world->receiver, &stat)); /* now someone must */
     nr_kill_check(world, stat.peers == 1 + world->ledger->others_entries, "%u peers", stat.peers);
     nr_kill_check(world,
@@ -325,10 +311,7 @@ void nr_kill_call_settle(struct nr_kill_world *world)
     struct nr_kill_arrivals arrivals = {0};
     unsigned entries = (unsigned)world->kind->options.participants_max - 2;
 
-    if (!world->receiver)
-        world->receiver = nr_kill_open(world, NARU_RECEIVER);
-    if (!world->sender)
-        world->sender = nr_kill_open(world, NARU_SENDER);
+    nr_kill_open_ends(world);
     nr_kill_notice_call(world, &arrivals);
     world->progress = 0;
     nr_kill_judge_requests(world, &arrivals);

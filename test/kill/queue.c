@@ -189,35 +189,25 @@ static void nr_kill_drain(struct nr_kill_world *world, struct nr_kill_arrivals *
 }
 
 /* Somebody finds out about the death; each in its own way. */
+/* Also for a message behind what the dead one has left. */
+static void nr_kill_send_behind(struct nr_kill_world *world, struct nr_kill_arrivals *arrivals)
+{
+    int result = nr_kill_send(world, world->sender, NR_KILL_AFTER, 0);
+
+    nr_kill_check(world, result == 0 || result == -EAGAIN, "%s", naru_error_text());
+    nr_kill_drain(world, arrivals);
+    nr_kill_check(world, arrivals->after == (result == 0), "%u came", arrivals->after);
+}
+
 static void nr_kill_notice(struct nr_kill_world *world, struct nr_kill_arrivals *arrivals)
 {
-    struct naru_stat stat = {.size_bytes = sizeof stat};
-    bool is_named = !world->operation->removes;
+    bool overwrites = world->kind->options.when_full == NARU_OVERWRITE_OLDEST;
 
-    switch (nr_kill_random(&world->random, 8)) {
-    case 0: /* nobody, at first: they go on */
-    case 1:
-        nr_kill_drain(world, arrivals);
-        break;
-    case 2: { /* also for a message behind what the dead one has left */
-        if (world->kind->options.when_full == NARU_OVERWRITE_OLDEST)
-            break;
-        int result = nr_kill_send(world, world->sender, NR_KILL_AFTER, 0);
-        nr_kill_check(world, result == 0 || result == -EAGAIN, "%s", naru_error_text());
-        nr_kill_drain(world, arrivals);
-        nr_kill_check(world, arrivals->after == (result == 0), "%u came", arrivals->after);
-        break;
-    }
-    case 3: /* someone new */
-        if (is_named && !nr_kill_is_one_to_one(world))
-            naru_close(nr_kill_open(world, NARU_RECEIVER));
-        break;
-    case 4:
-        nr_kill_ok(world, naru_stat(world->sender, &stat));
-        break;
-    default:
-        nr_kill_ok(world, naru_stat(world->receiver, &stat));
-    }
+    if (nr_kill_random(&world->random, 8) == 0 && !overwrites)
+        nr_kill_send_behind(world, arrivals);
+    else
+        nr_kill_meanwhile(world, arrivals, nr_kill_drain,
+                          nr_kill_is_one_to_one(world) ? 0 : NARU_RECEIVER);
 }
 
 /* -- all of it can be used again --------------------------------------------------------------- */
@@ -363,10 +353,7 @@ void nr_kill_queue_settle(struct nr_kill_world *world)
     struct naru_stat stat = {.size_bytes = sizeof stat};
     unsigned most, least;
 
-    if (!world->receiver)
-        world->receiver = nr_kill_open(world, NARU_RECEIVER);
-    if (!world->sender)
-        world->sender = nr_kill_open(world, NARU_SENDER);
+    nr_kill_open_ends(world);
     if (nr_kill_is_one_to_one(world)) /* one at a time: else they could not go on */
         nr_kill_let_go(world);
     nr_kill_notice(world, &arrivals);

@@ -159,6 +159,36 @@ void nr_kill_arrive(struct nr_kill_world *world, struct nr_kill_arrivals *arriva
     }
 }
 
+void nr_kill_open_ends(struct nr_kill_world *world)
+{
+    if (!world->receiver)
+        world->receiver = nr_kill_open(world, NARU_RECEIVER);
+    if (!world->sender)
+        world->sender = nr_kill_open(world, NARU_SENDER);
+}
+
+void nr_kill_meanwhile(struct nr_kill_world *world, struct nr_kill_arrivals *arrivals,
+                       nr_kill_going_on *go_on, unsigned newcomer)
+{
+    struct naru_stat stat = {.size_bytes = sizeof stat};
+
+    switch (nr_kill_random(&world->random, 6)) {
+    case 0: /* nobody, at first: they go on */
+    case 1:
+        go_on(world, arrivals);
+        break;
+    case 2: /* someone new */
+        if (newcomer && !world->operation->removes)
+            naru_close(nr_kill_open(world, (enum naru_role)newcomer));
+        break;
+    case 3:
+        nr_kill_ok(world, naru_stat(world->sender, &stat));
+        break;
+    default:
+        nr_kill_ok(world, naru_stat(world->receiver, &stat));
+    }
+}
+
 static void nr_kill_judge_sent(struct nr_kill_world *world, const struct nr_kill_arrivals *arrivals)
 {
     const struct nr_kill_ledger *ledger = world->ledger;

@@ -210,6 +210,15 @@ struct nr_kill_arrivals {
 void nr_kill_arrive(struct nr_kill_world *world, struct nr_kill_arrivals *arrivals,
                     const struct naru_message *message);
 
+/* The survivors' ends, as far as they are not open. */
+void nr_kill_open_ends(struct nr_kill_world *world);
+
+/* What may happen before a survivor looks for the dead, at random: they go on for a while, someone attaches in
+   `newcomer` (0: nobody) and goes again, or one of them asks who is there. */
+typedef void nr_kill_going_on(struct nr_kill_world *world, struct nr_kill_arrivals *arrivals);
+void nr_kill_meanwhile(struct nr_kill_world *world, struct nr_kill_arrivals *arrivals,
+                       nr_kill_going_on *go_on, unsigned newcomer);
+
 /* Judges them, but for what is lost; returns how many of the cast's messages are missing that should be
    counted as lost, at the least, and in *ret_most how many may be. */
 unsigned nr_kill_judge(struct nr_kill_world *world, const struct nr_kill_arrivals *arrivals,
