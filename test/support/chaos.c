@@ -145,8 +145,10 @@ void nr_chaos_run(struct nr_chaos *chaos, uint64_t seed, int64_t duration_ns)
         nr_chaos_kill(chaos, pids[worker], worker);
         pids[worker] = nr_chaos_start(chaos, worker);
     }
-    for (int i = 0; i < chaos->workers; i++)
+    for (int i = chaos->workers; i-- > 0;) { /* the others go on for a moment, without it */
         nr_chaos_kill(chaos, pids[i], i);
+        nr_kit_sleep_ms(5);
+    }
 }
 
 void nr_chaos_check(const struct nr_chaos *chaos)

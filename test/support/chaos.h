@@ -26,7 +26,7 @@ struct nr_chaos {
 /* Before the first fork. */
 void nr_chaos_init(void);
 
-/* Starts the workers, disturbs them for so long, and kills them all. */
+/* Starts the workers, disturbs them for so long, and kills them all, the last one first. */
 void nr_chaos_run(struct nr_chaos *chaos, uint64_t seed, int64_t duration_ns);
 
 /* Enough happened to mean something. */
