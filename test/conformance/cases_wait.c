@@ -435,6 +435,16 @@ static void nr_wait_send_fd_always(struct nr_channel *channel)
         nr_check(nr_wait_is_ready(fd, 0), "there is always room, and it is silent");
         nr_case_send(sender, nr_case_size(channel, sender, 2000), 1, i);
     }
+    if (!(channel->row->has & NR_NEWEST))
+        return;
+    struct naru_message
+        loan; /* a send that is refused for another reason says nothing about room */
+    nr_check_ok(naru_loan(sender, 8, &loan, 0));
+    for (int i = 0; i < 3; i++) {
+        nr_check_fails(naru_send(sender, "x", 1, 0), -EBUSY, "one loan");
+        nr_check(nr_wait_is_ready(fd, 0), "there is always room, and it is silent");
+    }
+    nr_check_ok(naru_cancel(sender, &loan));
 }
 
 static void nr_wait_no_send_fd(struct nr_channel *channel)

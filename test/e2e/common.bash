@@ -84,6 +84,12 @@ eventually() {
     return 1
 }
 
+# The names of POSIX queues, where they can be seen.
+list_queues() {
+    mountpoint -q /dev/mqueue && ls /dev/mqueue
+    (($(id -u) == 0)) && unshare --mount sh -c 'mount -t mqueue none /mnt && ls /mnt' 2>/dev/null
+}
+
 finish() {
     echo "1..$tests"
     exit $((failed > 0))
