@@ -287,9 +287,9 @@ int nr_calls_take(struct nr_calls *calls, struct nr_call_ticket *ret, uint32_t *
         nr_calls_take_orphan(calls, ret, epoch) == 0)
         return 0;
     bool has_dropped = false;
-    for (uint32_t left = 2 * calls->ring.slots_count; left; left--) {
+    for (uint32_t left = nr_slot_steps(&calls->ring); left; left -= left > 0) {
         struct nr_slot_taken taken;
-        int result = nr_slot_take(&calls->ring, &taken, ret_blocker);
+        int result = nr_slot_take_within(&calls->ring, &taken, ret_blocker, &left);
         if (result == -EBADMSG)
             continue;
         if (result < 0)

@@ -79,7 +79,7 @@ void nr_slot_ring_attach(struct nr_slot_ring *ring, void *memory)
 
 /* A walk from slot to slot ends after this many steps, whatever a peer has written: others would have had to
    go around the ring several times meanwhile. The caller then looks again from the hint. */
-static uint32_t nr_slot_steps(const struct nr_slot_ring *ring)
+uint32_t nr_slot_steps(const struct nr_slot_ring *ring)
 {
     return 8 * ring->slots_count + 64;
 }
@@ -323,16 +323,26 @@ static void nr_slot_fetch_rest(const struct nr_slot_ring *ring, const struct nr_
 
 int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker)
 {
+    uint32_t steps = nr_slot_steps(ring);
+
+    return nr_slot_take_within(ring, ret, ret_blocker, &steps);
+}
+
+int nr_slot_take_within(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker,
+                        uint32_t *left)
+{
     uint64_t epoch = atomic_load_explicit(&ring->shared->epoch, memory_order_acquire); /* [A3] */
 
     if (epoch != atomic_load_explicit(&ring->seen_epoch, memory_order_relaxed)) {
+        uint32_t looks = ring->slots_count + ring->chunks_count;
         int result = nr_slot_take_orphan(ring, ret, epoch);
+        *left -= looks < *left ? looks : *left;
         if (result != -EAGAIN)
             return result;
     }
     uint64_t position = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), word;
-    for (uint32_t left = nr_slot_steps(ring); left; left--) {
-        unsigned state = nr_slot_look(ring, &position, &word, &left);
+    for (; *left; --*left) {
+        unsigned state = nr_slot_look(ring, &position, &word, left);
         struct nr_slot *slot = nr_slot_at(ring, position);
         uint64_t lap = position >> ring->lap_shift;
 

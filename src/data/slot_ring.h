@@ -130,6 +130,12 @@ struct nr_slot_taken {
 /* The oldest message becomes mine. -EAGAIN: empty; -EBUSY: *ret_blocker is in the middle of the next. */
 int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker);
 
+/* The same for who takes several in one call: the steps that it makes are taken off *left, which begins as
+   nr_slot_steps(), and ends at 0: -EAGAIN. */
+uint32_t nr_slot_steps(const struct nr_slot_ring *ring);
+int nr_slot_take_within(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker,
+                        uint32_t *left);
+
 /* Done with it. */
 void nr_slot_ack(struct nr_slot_ring *ring, struct nr_slot_taken *taken);
 

@@ -8,6 +8,9 @@
 #include "transport/shm_calls.h"
 #include <string.h>
 
+/* As often calls that are over may fill a call's steps, before it asks whether its time is over, too. */
+enum { NR_SHM_CALLS_DROPS = 8 };
+
 static int nr_shm_calls_too_many(struct nr_shm *shm)
 {
     return nr_fail(-ENOBUFS,
@@ -21,7 +24,7 @@ static int nr_shm_calls_next(struct nr_shm *shm, struct nr_call_ticket *ret,
 {
     struct nr_shm_pause pause = {0};
 
-    for (;;) {
+    for (unsigned drops = 0;;) {
         int result = nr_calls_take(&shm->calls, ret, &pause.blocker);
         if (result == 0) {
             nr_shm_pause_end(shm, &pause);
@@ -30,6 +33,13 @@ static int nr_shm_calls_next(struct nr_shm *shm, struct nr_call_ticket *ret,
         }
         if (result == -ENOMSG) {
             nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+            if (++drops % NR_SHM_CALLS_DROPS)
+                continue;
+            if (nr_deadline_left_ns(deadline) == 0)
+                return nr_deadline_is_now(deadline) ? -EAGAIN : -ETIMEDOUT;
+            int interrupted = nr_endpoint_interrupted(&shm->endpoint);
+            if (interrupted < 0)
+                return interrupted;
             continue;
         }
         result = nr_shm_pause(shm, &shm->header->not_empty[0], &pause, result, deadline);

@@ -7,12 +7,12 @@
  *            (support/hostile.h) go on meanwhile. Checked: no crash, and no undefined behaviour (that traps);
  *            nothing outside the segment or the caller's memory is touched (walls); each call ends after a bounded
  *            number of loads; only documented results, each with a sentence.
- *            And a repair of what seems to be in all hands at once takes as many loads as there are slots and chunks.
+ *            And how much one repair, or one take of a call, may load at most, grows with the channel and no faster.
  * Seeds      NARU_SEED and the number of the episode, which is printed, give the same episode again:
  *            NARU_SEED=S NARU_EPISODE=E. NARU_BUDGET_S is the time for all channels together; without it 4 s.
  */
 #include "adversary.h"
-#include "data/slot_ring.h"
+#include "data/calls.h"
 #include "hostile.h"
 #include "kit.h"
 #include <stdarg.h>
@@ -149,6 +149,46 @@ static void test_adversarial_reads(void **state)
         assert_true(progress->episodes > EPISODES_LEAST && progress->changes > CHANGES_LEAST);
 }
 
+/* Memory of a segment, for a structure by itself. */
+static void *segment_new(size_t size_bytes)
+{
+    int fd = memfd_create("naru-hostile", MFD_CLOEXEC);
+
+    assert_int_equal(ftruncate(fd, (off_t)size_bytes), 0);
+    void *memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(memory != MAP_FAILED);
+    close(fd);
+    return memory;
+}
+
+/* Requests that seem to wait, of calls that are over: all slots are in one and the same of the states that there are. */
+static unsigned long loads_of_take(uint32_t count, unsigned state)
+{
+    struct nr_calls calls = {
+        .ring = {.slots_count = count, .slot_bytes = 64},
+        .count = count / 2,
+        .participants_count = 8,
+        .size_max_bytes = 8,
+    };
+    struct nr_call_ticket ticket;
+    size_t size_bytes = nr_calls_bytes(&calls);
+    uint32_t blocker;
+    void *memory = segment_new(size_bytes);
+
+    nr_calls_attach(&calls, memory);
+    nr_calls_join(&calls, 3);
+    for (uint32_t i = 0; i < count; i++) {
+        struct nr_slot *slot = (struct nr_slot *)(void *)(calls.ring.slots + (size_t)i * 64);
+        slot->word = state << 12;
+        slot->size_bytes = 16;
+    }
+    nr_adversary_loads();
+    nr_calls_take(&calls, &ticket, &blocker);
+    unsigned long loads = nr_adversary_loads();
+    munmap(memory, size_bytes);
+    return loads;
+}
+
 /* Chunks that seem to be the dead one's, and slots that seem to carry them: who repairs looks at each a few times. */
 static unsigned long loads_of_repair(uint32_t count, uint64_t random)
 {
@@ -156,11 +196,8 @@ static unsigned long loads_of_repair(uint32_t count, uint64_t random)
     struct nr_slot_ring ring = {
         .slots_count = count, .slot_bytes = 64, .chunks_count = count, .chunk_bytes = 64};
     size_t size_bytes = nr_slot_ring_bytes(&ring);
-    int fd = memfd_create("naru-hostile", MFD_CLOEXEC);
+    void *memory = segment_new(size_bytes);
 
-    assert_int_equal(ftruncate(fd, (off_t)size_bytes), 0);
-    void *memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    assert_true(memory != MAP_FAILED);
     nr_slot_ring_attach(&ring, memory);
     ring.me = ME;
     for (uint32_t i = 0; i < count; i++) {
@@ -175,18 +212,23 @@ static unsigned long loads_of_repair(uint32_t count, uint64_t random)
     nr_slot_repair(&ring, DEAD);
     unsigned long loads = nr_adversary_loads();
     munmap(memory, size_bytes);
-    close(fd);
     return loads;
 }
 
-static void test_repair_is_linear(void **state)
+static void test_steps_are_linear(void **state)
 {
     (void)state;
     nr_adversary_loads_most = 0;
     for (uint32_t count = 64; count <= 4096; count *= 8) {
-        unsigned long loads = loads_of_repair(count, seed);
-        print_message("# %u slots and chunks: %lu loads\n", count, loads);
-        assert_true(loads > count && loads < 16ul * count);
+        unsigned long repair = loads_of_repair(count, seed), take = 0;
+        for (unsigned i = 0; i < 16; i++) {
+            unsigned long loads = loads_of_take(count, i);
+            take = loads > take ? loads : take;
+        }
+        print_message("# %u slots and chunks: %lu loads to repair, at most %lu to take a call\n",
+                      count, repair, take);
+        assert_true(repair > count && repair < 16ul * count);
+        assert_true(take > 0 && take < 100ul * count);
     }
 }
 
@@ -199,7 +241,7 @@ static int test_teardown(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[32] = {cmocka_unit_test(test_repair_is_linear)};
+    struct CMUnitTest tests[32] = {cmocka_unit_test(test_steps_are_linear)};
 
     seed = from_environment("NARU_SEED", 1);
     for (unsigned i = 0; i < nr_hostile_channels_count; i++)
