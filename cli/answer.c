@@ -3,6 +3,8 @@
  * answer -- runs a command for each request: the request on its standard input, its standard output the reply
  *
  * Jobs       Each is a process with an endpoint of its own, so that one which dies gives its request to another.
+ * Copies     None of ours: the command reads the request from where it stands in the channel, and its output is read to
+ *            where the reply will stand.
  * Ends       SIGINT and SIGTERM end it: a request whose command was running goes to another server.
  */
 #include "arguments.h"
@@ -16,7 +18,6 @@
 #include <naru/call.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -59,7 +60,7 @@ struct nr_answer {
     __int128 count; /* -1: no limit */
     struct naru_options options;
     struct naru_endpoint *endpoint;
-    char *reply;
+    char *reply;                    /* in the channel */
     size_t reply_bytes, room_bytes; /* how much there is; the largest that the channel carries */
 };
 
@@ -202,9 +203,16 @@ static int nr_answer_one(struct nr_answer *answer, struct naru_message *request)
 {
     static const char too_large[] = "the reply is larger than the channel carries";
     struct nr_answer_run run = {.request = request->data, .left_bytes = request->size_bytes};
+    void *place = NULL;
 
     answer->reply_bytes = 0;
-    int result = nr_answer_start(&run, answer->command);
+    int result = naru_reply_loan(answer->endpoint, request, answer->room_bytes, &place);
+    answer->reply = place;
+    if (result < 0) {
+        nr_output_complain("%s", naru_error_text());
+        return NR_EXIT_FAILURE;
+    }
+    result = nr_answer_start(&run, answer->command);
     if (result < 0) {
         nr_output_complain("cannot start %s: %s", answer->command[0], strerror(-result));
         naru_requeue(answer->endpoint, request);
@@ -268,12 +276,8 @@ static int nr_answer_job(void *context, unsigned index)
         return NR_EXIT_FAILURE;
     }
     answer->room_bytes = stat.message_size_max_bytes;
-    answer->reply = malloc(answer->room_bytes ? answer->room_bytes : 1);
-    int code = answer->reply ? nr_answer_loop(answer) : NR_EXIT_FAILURE;
-    if (!answer->reply)
-        nr_output_complain("there is no memory for a reply of %zu bytes", answer->room_bytes);
+    int code = nr_answer_loop(answer);
     naru_close(answer->endpoint);
-    free(answer->reply);
     return code;
 }
 

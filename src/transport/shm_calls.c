@@ -6,7 +6,8 @@
  *            works on the request where it stands, writes the reply beside it, and wakes that client alone. A loan is
  *            a call that was claimed and is not posted yet; the room for its reply is there as well.
  * Gates      not_empty: servers wait for requests. not_full: clients wait for a call to be over, or for room in the
- *            ring. gates[client]: its threads wait for replies.
+ *            ring. gates[client]: its threads wait for replies. Each reply wakes all that sleep there: a gate knows that
+ *            someone sleeps, not who, so whoever opens it for one of them must do it for all.
  * Death      See data/calls.h. Between answering and waking: the death word; who is woken repairs, and wakes all.
  */
 #include "transport/shm_calls.h"
