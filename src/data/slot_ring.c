@@ -3,6 +3,7 @@
  * Contents   words - sizes - chunks - sending - receiving - repair
  */
 #include "data/slot_ring.h"
+#include "base/cleanup.h"
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -321,7 +322,7 @@ static void nr_slot_fetch_rest(const struct nr_slot_ring *ring, const struct nr_
         __builtin_prefetch((const char *)slot + 64);
 }
 
-int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker)
+nr_flat int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker)
 {
     uint32_t steps = nr_slot_steps(ring);
 
