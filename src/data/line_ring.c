@@ -653,6 +653,7 @@ bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
     return true;
 }
 
+/* Without a word to `taking`: the caller has the message only when head has passed it. */
 int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees)
 {
     uint64_t stamp, before = ring->line, size_bytes;
@@ -671,7 +672,6 @@ int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool
         unsigned units = ring->units + nr_line_units((uint32_t)size_bytes);
         if (size_bytes > capacity_bytes || units > NR_LINE_SMALL_MOST)
             return -EMSGSIZE;
-        atomic_store_explicit(&ring->shared->taking, here + 1, memory_order_relaxed);
         nr_line_move(to, line->room + 8 * ring->units, size_bytes);
         if (!nr_line_code(stamp, ring->index + 1))
             return nr_line_release_last(ring, here + 1, units, ret_frees), (int)size_bytes;
@@ -688,7 +688,6 @@ int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool
         return -EMSGSIZE; /* with a type: larger than all */
     bool is_long = size_bytes > NR_LINE_ROOM_BYTES;
     uint64_t next = nr_line_position(ring->line + 1 + is_long, 0);
-    atomic_store_explicit(&ring->shared->taking, next, memory_order_relaxed);
     if (is_long) {
         memcpy(to, line->room, NR_LINE_ROOM_BYTES);
         nr_line_move_rest((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,

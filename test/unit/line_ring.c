@@ -210,18 +210,40 @@ static void sizes_hold_what_they_promise(void **state)
 
 static void small_ones_share_a_line(void **state)
 {
-    struct both both = {0};
-    unsigned number = 0;
-
     (void)state;
-    both_sit(&both, false);
-    while (put(&both.sender, 8, 0, number) == 0)
-        number++;
-    assert_int_equal(number, 7 * both.sender.lines_count);
-    for (unsigned i = 0; i < number; i++)
-        get(&both.receiver, 8, 0, i);
-    nothing(&both.receiver);
-    free(both.memory);
+    for (uint32_t size_bytes = 0; size_bytes <= 8; size_bytes += 8)
+        for (int way = 0; way < 2; way++) {
+            struct both both = {0};
+            unsigned number = 0;
+            both_sit(&both, false);
+            is_short_way = way;
+            while (put(&both.sender, size_bytes, 0, number) == 0)
+                number++;
+            assert_int_equal(number, 7 * both.sender.lines_count);
+            for (unsigned i = 0; i < number; i++)
+                get(&both.receiver, size_bytes, 0, i);
+            nothing(&both.receiver);
+            free(both.memory);
+        }
+}
+
+/* Empty ones take no room in their line, but one of seven codes. */
+static void one_behind_seven_empty_ones(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        struct both both = {0};
+        both_sit(&both, false);
+        is_short_way = way;
+        for (unsigned i = 0; i < 7; i++)
+            put(&both.sender, 0, 0, i);
+        put(&both.sender, 8, 0, 7);
+        for (unsigned i = 0; i < 7; i++)
+            get(&both.receiver, 0, 0, i);
+        get(&both.receiver, 8, 0, 7);
+        nothing(&both.receiver);
+        free(both.memory);
+    }
 }
 
 /* What a receiver had in hand when it died comes again and is flagged, or is skipped and counted. */
@@ -302,6 +324,24 @@ static void an_unfinished_message(void **state)
         nothing(&both.receiver);
     }
     free(both.memory);
+}
+
+/* With its last message, when the sender has gone on: not with the next message. */
+static void a_line_is_free_at_once(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        struct both both = {0};
+        is_short_way = way;
+        both_sit(&both, false);
+        put(&both.sender, 8, 0, 0);
+        put(&both.sender, 50, 0, 1);
+        get(&both.receiver, 8, 0, 0);
+        assert_int_equal(both.receiver.shared->head, 1 << 3);
+        get(&both.receiver, 50, 0, 1);
+        assert_int_equal(both.receiver.shared->head, 2 << 3);
+        free(both.memory);
+    }
 }
 
 /* What the receiver gives back to itself, in whatever order. */
@@ -387,7 +427,9 @@ int main(void)
         cmocka_unit_test(three_lines_in_hand),
         cmocka_unit_test(an_unfinished_message),
         cmocka_unit_test(laps_come_again),
+        cmocka_unit_test(one_behind_seven_empty_ones),
         cmocka_unit_test(flagged),
+        cmocka_unit_test(a_line_is_free_at_once),
     };
 
     return cmocka_run_group_tests_name("line_ring", tests, NULL, NULL);
