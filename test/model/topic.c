@@ -20,7 +20,8 @@ enum {
     IN_CHUNKS = 1,
     OVERWRITING = 2,
     TWO_PUBLISHERS = 4,
-    LATE = 8, /* subscribers come meanwhile */
+    LATE = 8,         /* subscribers come meanwhile */
+    NONE_BEFORE = 16, /* and what they may see is sent meanwhile as well */
 };
 
 static struct nr_topic_shared *const shared = (void *)model_shared;
@@ -47,7 +48,7 @@ static unsigned slots(void)
 /* Those who are subscribed have it before them when the others begin, so that these need to send one less. */
 static unsigned messages_before(void)
 {
-    return slots() == 2 && (publishers() == 2 || (model_variant() & LATE));
+    return slots() == 2 && (publishers() == 2 || (model_variant() & (LATE | NONE_BEFORE)) == LATE);
 }
 
 static unsigned chunks(void)
@@ -95,7 +96,7 @@ static void init(void)
         model_name(nr_topic_chunk(topic, i), 8 * WORDS, "chunk[%u].payload", i);
     }
     for (unsigned i = model_variant() & LATE ? 2 : publishers();
-         i < 3 && !((model_variant() & LATE) && publishers() == 2); i++)
+         i < model_processes() && !((model_variant() & LATE) && publishers() == 2); i++)
         nr_topic_join(&state.topics[i], &state.readers[i], NR_TOPIC_NOW, 0);
     for (unsigned i = 0; i < messages_before(); i++)
         publish_one(OBSERVER, 0);
@@ -110,7 +111,7 @@ static void repair(unsigned me, unsigned dead)
 
 static bool is_alone(unsigned me)
 {
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < model_processes(); i++)
         if (i != me && !model_is_over(i))
             return false;
     return true;
@@ -316,13 +317,15 @@ static void check(void)
     model_assert(lent == (chunks() ? CHUNKS_SPARE : 0));
 }
 
-#define SCENARIO(title, ...)                                                                       \
+#define SCENARIO_OF(title, count, switches, deaths, ...)                                           \
     {                                                                                              \
-        .name = title, .processes = 3, .init = init, .check = check, .state = &state,              \
+        .name = title, .processes = (count), .init = init, .check = check, .state = &state,        \
         .state_bytes = sizeof state,                                                               \
         .shared_bytes = sizeof *shared + (3 + SLOTS_MOST + 1 + SLOTS_MOST + CHUNKS_SPARE) * 64,    \
-        .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 7, __VA_ARGS__              \
+        .preemptions = (switches), .stale_reads = 2, .crashes = (deaths), .may_crash = 7,          \
+        __VA_ARGS__                                                                                \
     }
+#define SCENARIO(title, ...) SCENARIO_OF(title, 3, 2, 1, __VA_ARGS__)
 
 #define ONE_TO_TWO .run = {publish_all, receive_all, receive_all}, .symmetric = 6
 #define TWO_TO_ONE                                                                                 \
@@ -338,6 +341,8 @@ static const struct model_scenario scenarios_late[] = {
              .run = {publish_all, join_now, receive_all}, .variant = LATE),
     SCENARIO("one publisher, two subscribers, one comes late and begins with the oldest",
              .run = {publish_all, join_oldest, receive_all}, .variant = LATE),
+    SCENARIO_OF("one publisher, one subscriber that comes late", 2, 4, 0,
+                .run = {publish_all, join_now}, .variant = LATE | NONE_BEFORE),
     SCENARIO("two publishers, one subscriber that comes late",
              .run = {publish_all, publish_all, join_oldest}, .symmetric = 3,
              .variant = LATE | TWO_PUBLISHERS),
