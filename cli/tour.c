@@ -11,6 +11,7 @@
 #include "output.h"
 #include "stop.h"
 #include "trial.h"
+#include "visit.h"
 #include <getopt.h>
 #include <string.h>
 
@@ -27,14 +28,17 @@ static const char nr_tour_help[] =
     "  - messages stream one way: the rate at which they arrive. Order and count are checked.\n"
     "Then a pool of four workers does tasks while its workers are killed at random, again and again:\n"
     "each task has to be answered once, and right; one that always kills is set aside with the cause.\n"
+    "Last, the web server: started, asked for a file and its status, a worker killed and replaced, drained.\n"
     "It takes about ten seconds and leaves nothing behind.\n"
     "\n"
     "Options:\n"
     "  --json    an array of {\"technique\":\"shared memory\",\"uri\":\"shm://...\",\"greeting\":true,\n"
     "            \"sum\":\"50005000\",\"sum_ns\":...,\"latency_p50_ns\":...,\"latency_p99_ns\":...,\n"
     "            \"rate_per_s\":...}; a row that failed has \"error\" as well;\n"
-    "            the last: {\"technique\":\"pool\",\"workers\":4,\"tasks\":...,\"deaths\":...,\n"
-    "            \"retries\":...,\"set_aside\":1,\"cause\":\"...\",\"duration_ns\":...}\n"
+    "            the last two: {\"technique\":\"pool\",\"workers\":4,\"tasks\":...,\"deaths\":...,\n"
+    "            \"retries\":...,\"set_aside\":1,\"cause\":\"...\",\"duration_ns\":...},\n"
+    "            {\"technique\":\"web server\",\"requests\":...,\"start_ns\":...,\"repair_ns\":...,\n"
+    "            \"drain_ns\":...,\"cause\":\"...\"}\n"
     "\n"
     "Examples:\n"
     "  naru tour\n"
@@ -68,6 +72,7 @@ enum { NR_TOUR_STOPS_COUNT = sizeof nr_tour_stops / sizeof nr_tour_stops[0] };
 
 static struct nr_trial nr_tour_trials[NR_TOUR_STOPS_COUNT];
 static struct nr_ordeal nr_tour_ordeal;
+static struct nr_visit nr_tour_visit;
 
 /* ---- the line that tells what is going on ---- */
 
@@ -196,27 +201,43 @@ static void nr_tour_print_verdict(int done_count, int failed_count, int64_t dura
            nr_output_rate(rate, fullest->rate_per_s));
 }
 
+/* "The pool survives:" or, with a reason, "The pool failed:", and what there is to say. */
+static void nr_tour_print_more(const char *title, const char *reason, const char *text)
+{
+    putchar('\n');
+    nr_tour_style(reason[0] ? NR_TOUR_BAD : NR_TOUR_GOOD);
+    printf("%s %s:\n", title, reason[0] ? "failed" : "survives");
+    nr_tour_style(NR_TOUR_PLAIN);
+    nr_output_paragraph(stdout, reason[0] ? reason : text, 2, 96);
+}
+
 static void nr_tour_print_ordeal(void)
 {
     const struct nr_ordeal *ordeal = &nr_tour_ordeal;
     char duration[NR_OUTPUT_NUMBER_BYTES], text[800];
 
-    putchar('\n');
-    nr_tour_style(ordeal->reason[0] ? NR_TOUR_BAD : NR_TOUR_GOOD);
-    printf(ordeal->reason[0] ? "The pool failed:" : "The pool survives:");
-    nr_tour_style(NR_TOUR_PLAIN);
-    if (ordeal->reason[0])
-        snprintf(text, sizeof text, "%s", ordeal->reason);
-    else
-        snprintf(
-            text, sizeof text,
-            "its %d workers died %llu times in %s, and each of %llu tasks was answered once, and right; "
-            "the one that always kills was set aside: %s.",
-            NR_ORDEAL_WORKERS, (unsigned long long)ordeal->deaths,
-            nr_output_duration(duration, ordeal->duration_ns), (unsigned long long)ordeal->tasks,
-            ordeal->cause);
-    putchar('\n');
-    nr_output_paragraph(stdout, text, 2, 96);
+    snprintf(text, sizeof text,
+             "its %d workers died %llu times in %s, and each of %llu tasks was answered once, and "
+             "right; the one that always kills was set aside: %s.",
+             NR_ORDEAL_WORKERS, (unsigned long long)ordeal->deaths,
+             nr_output_duration(duration, ordeal->duration_ns), (unsigned long long)ordeal->tasks,
+             ordeal->cause);
+    nr_tour_print_more("The pool", ordeal->reason, text);
+}
+
+static void nr_tour_print_visit(void)
+{
+    const struct nr_visit *visit = &nr_tour_visit;
+    char start[NR_OUTPUT_NUMBER_BYTES], repair[NR_OUTPUT_NUMBER_BYTES],
+        drain[NR_OUTPUT_NUMBER_BYTES], text[2000];
+
+    snprintf(
+        text, sizeof text,
+        "%s answered %s after its start, and %d requests in all; a worker of it was killed (%s) "
+        "and replaced within %s; told to end, it did so in %s.",
+        visit->address, nr_output_duration(start, visit->start_ns), visit->requests, visit->cause,
+        nr_output_duration(repair, visit->repair_ns), nr_output_duration(drain, visit->drain_ns));
+    nr_tour_print_more("The web server", visit->reason, text);
 }
 
 /* ---- JSON ---- */
@@ -254,6 +275,16 @@ static void nr_tour_print_json(int done_count)
     if (nr_tour_ordeal.reason[0])
         nr_json_text(&json, "error", nr_tour_ordeal.reason);
     nr_json_end(&json, '}');
+    nr_json_begin(&json, NULL, '{');
+    nr_json_text(&json, "technique", "web server");
+    nr_json_integer(&json, "requests", nr_tour_visit.requests);
+    nr_json_integer(&json, "start_ns", nr_tour_visit.start_ns);
+    nr_json_integer(&json, "repair_ns", nr_tour_visit.repair_ns);
+    nr_json_integer(&json, "drain_ns", nr_tour_visit.drain_ns);
+    nr_json_text(&json, "cause", nr_tour_visit.cause);
+    if (nr_tour_visit.reason[0])
+        nr_json_text(&json, "error", nr_tour_visit.reason);
+    nr_json_end(&json, '}');
     nr_json_end(&json, ']');
     putchar('\n');
 }
@@ -263,8 +294,8 @@ static void nr_tour_print_json(int done_count)
 static int nr_tour_go(bool wants_json)
 {
     int64_t start_ns = nr_output_now_ns();
-    int failed_count = 0;
-    int done_count = 0;
+    int failed_count = 0, done_count = 0;
+    bool all_survive = true;
 
     if (!wants_json)
         nr_tour_print_header();
@@ -284,7 +315,12 @@ static int nr_tour_go(bool wants_json)
     }
     if (nr_output_is_lively(stderr))
         fprintf(stderr, "\r\033[Ka pool whose workers are killed");
-    bool pool_failed = nr_ordeal_run(&nr_tour_ordeal) < 0;
+    all_survive &= nr_ordeal_run(&nr_tour_ordeal) == 0;
+    nr_tour_clear_progress();
+    nr_stop_die();
+    if (nr_output_is_lively(stderr))
+        fprintf(stderr, "\r\033[Ka web server, one of whose workers is killed");
+    all_survive &= nr_visit_run(&nr_tour_visit) == 0;
     nr_tour_clear_progress();
     nr_stop_die();
     if (wants_json) {
@@ -292,8 +328,9 @@ static int nr_tour_go(bool wants_json)
     } else {
         nr_tour_print_verdict(done_count, failed_count, nr_output_now_ns() - start_ns);
         nr_tour_print_ordeal();
+        nr_tour_print_visit();
     }
-    return failed_count || pool_failed ? NR_EXIT_FAILURE : NR_EXIT_OK;
+    return failed_count || !all_survive ? NR_EXIT_FAILURE : NR_EXIT_OK;
 }
 
 static int nr_tour_run(int argc, char **argv)

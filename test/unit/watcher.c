@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/syscall.h>
@@ -18,7 +19,7 @@ enum { NR_WATCHER_TEST_ROUNDS = 300, NR_WATCHER_TEST_CANCEL = 32 /* glibc's SIGC
 static struct {
     int queue;
     long peeked_type;
-    unsigned round; /* of the sender: it sends once a round, some way into it */
+    sem_t rounds; /* the sender sends once a round, some way into it */
     bool quits;
 } watched;
 
@@ -54,11 +55,10 @@ static void *nr_watcher_test_send(void *argument)
     } empty = {1};
 
     (void)argument;
-    for (unsigned seen = 0; !__atomic_load_n(&watched.quits, __ATOMIC_RELAXED);) {
-        unsigned round = __atomic_load_n(&watched.round, __ATOMIC_ACQUIRE);
-        if (round == seen)
-            continue;
-        seen = round;
+    for (unsigned round = 1;; round++) {
+        sem_wait(&watched.rounds);
+        if (__atomic_load_n(&watched.quits, __ATOMIC_RELAXED))
+            break;
         nr_watcher_test_linger(round * 7919 % 30000);
         assert_int_equal(msgsnd(watched.queue, &empty, 0, 0), 0);
     }
@@ -78,6 +78,7 @@ static void nr_watcher_test_stop(void **state)
     alarm(60);
     watched.queue = msgget(IPC_PRIVATE, 0600);
     assert_true(watched.queue >= 0);
+    sem_init(&watched.rounds, 0, 0);
     nr_watcher_init(&watcher, &nr_watcher_test_work, NULL);
     assert_int_equal(pthread_create(&sender, NULL, nr_watcher_test_send, NULL), 0);
     for (unsigned i = 1; i <= NR_WATCHER_TEST_ROUNDS; i++) {
@@ -87,7 +88,7 @@ static void nr_watcher_test_stop(void **state)
         } packet;
         watched.peeked_type = 0;
         assert_int_equal(nr_watcher_arm(&watcher), 0);
-        __atomic_store_n(&watched.round, i, __ATOMIC_RELEASE);
+        sem_post(&watched.rounds);
         nr_watcher_test_linger(i * 104729 % 30000);
         if (i % 4 == 0)
             assert_int_equal(poll(&fd, 1, 10000), 1);
@@ -99,6 +100,7 @@ static void nr_watcher_test_stop(void **state)
             assert_int_equal(watched.peeked_type, 1);
     }
     __atomic_store_n(&watched.quits, true, __ATOMIC_RELAXED);
+    sem_post(&watched.rounds);
     pthread_join(sender, NULL);
     nr_watcher_deinit(&watcher);
     assert_int_equal(msgctl(watched.queue, IPC_RMID, NULL), 0);
