@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * sync -- mutex, rwlock, condition, event and semaphore, that processes share by name or place in memory that they share
+ * sync -- mutex, rwlock, condition, barrier, event and semaphore, that processes share by name or place in memory that they share
  *
  * Death      A process may be killed at any instruction of any function here. Nobody waits for ever because of it: each
  *            object says below what its death means for the others.
@@ -138,6 +138,44 @@ NARU_API int naru_condition_wake(struct naru_condition *condition);
 
 NARU_API void naru_condition_close(struct naru_condition *condition);
 NARU_API int naru_condition_unlink(const char *name);
+
+/*
+ * barrier -- so many threads wait until all of them have arrived, again and again
+ *
+ * Party      A thread becomes one by its first wait, and is one, through that handle, until it leaves or closes it. There are
+ *            as many as the barrier was made for, 1 to NARU_PARTIES_MAX; all wait until the last one has joined.
+ * Death      When a party ends (as for a mutex), wherever it is, or closes the handle after it has arrived, the barrier breaks: the
+ *            others get -EOWNERDEAD, now and later, until naru_barrier_reset() makes room for another party. A thread
+ *            that has not yet joined is not known. What is said of a mutex under Trust and Needs holds here.
+ */
+struct naru_barrier;
+
+enum { NARU_PARTIES_MAX = 63 };
+
+struct naru_barrier_state {
+    uint64_t words[512];
+} __attribute__((aligned(64)));
+
+/* As those of a mutex. `parties` counts only for who creates it. */
+NARU_API int naru_barrier_open(struct naru_barrier **ret, const char *name, uint32_t parties,
+                               const struct naru_options *options);
+NARU_API int naru_barrier_init(struct naru_barrier_state *state, uint32_t parties);
+NARU_API int naru_barrier_attach(struct naru_barrier **ret, struct naru_barrier_state *state);
+
+/* Waits until all have arrived: 1 for one of them, 0 for the others. -EOWNERDEAD: one has died. -EAGAIN (time-out 0), -ETIMEDOUT:
+   not all are there; this one has arrived all the same, and waits on by another call. -EBUSY: all parties are others. */
+NARU_API int naru_barrier_wait(struct naru_barrier *barrier, int64_t timeout_ns);
+
+/* The calling thread is a party no more, and another one can take its place. Not between -EAGAIN or -ETIMEDOUT and the
+   end of that meeting: that breaks it. -EPERM: it is no party. */
+NARU_API int naru_barrier_leave(struct naru_barrier *barrier);
+
+/* Forgets the parties that have died. */
+NARU_API int naru_barrier_reset(struct naru_barrier *barrier);
+
+/* The calling thread leaves. */
+NARU_API void naru_barrier_close(struct naru_barrier *barrier);
+NARU_API int naru_barrier_unlink(const char *name);
 
 /*
  * event -- something that has happened or has not; who waits for it goes on when it has

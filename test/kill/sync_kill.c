@@ -10,6 +10,7 @@ static struct naru_mutex *mutex;
 static struct naru_condition *condition;
 static struct naru_event *event;
 static struct naru_rwlock *rwlock;
+static struct naru_barrier *barrier;
 static struct naru_semaphore *owned, *posted;
 
 void sync_init(struct sync_objects *objects)
@@ -17,6 +18,7 @@ void sync_init(struct sync_objects *objects)
     memset(objects, 0, sizeof *objects);
     nr_check_ok(naru_mutex_init(&objects->mutex));
     nr_check_ok(naru_rwlock_init(&objects->rwlock));
+    nr_check_ok(naru_barrier_init(&objects->barrier, 3));
     nr_check_ok(naru_condition_init(&objects->condition));
     nr_check_ok(naru_event_init(&objects->latch));
     nr_check_ok(naru_semaphore_init(&objects->event, 0));
@@ -28,6 +30,7 @@ void sync_attach(struct sync_objects *objects)
     shared = objects;
     nr_check_ok(naru_mutex_attach(&mutex, &objects->mutex));
     nr_check_ok(naru_rwlock_attach(&rwlock, &objects->rwlock));
+    nr_check_ok(naru_barrier_attach(&barrier, &objects->barrier));
     nr_check_ok(naru_condition_attach(&condition, &objects->condition));
     nr_check_ok(naru_event_attach(&event, &objects->latch));
     nr_check_ok(naru_semaphore_attach(&posted, &objects->event));
@@ -38,6 +41,7 @@ void sync_close(void)
 {
     naru_mutex_close(mutex);
     naru_rwlock_close(rwlock);
+    naru_barrier_close(barrier);
     naru_condition_close(condition);
     naru_event_close(event);
     naru_semaphore_close(posted);
@@ -245,6 +249,35 @@ static bool rwlock_works(void)
            naru_rwlock_unlock(rwlock) == 0;
 }
 
+/* -- barrier ---------------------------------------------------------------------------------- */
+
+/* The victim joins before; the others wait for it, and it is there or has died. */
+static void barrier_join(void)
+{
+    nr_check_fails(naru_barrier_wait(barrier, 0), -EAGAIN, "this one has");
+}
+static void barrier_wait(void)
+{
+    nr_check_ok(naru_barrier_wait(barrier, NARU_FOREVER));
+}
+static void barrier_wait_or_break(void)
+{
+    int result = naru_barrier_wait(barrier, NARU_FOREVER);
+
+    if (result != -EOWNERDEAD)
+        nr_check_ok(result);
+}
+static void barrier_leave(void)
+{
+    nr_check_ok(naru_barrier_leave(barrier));
+}
+static bool barrier_works(void)
+{
+    bool is_whole = naru_barrier_reset(barrier) == 0 && naru_barrier_wait(barrier, 0) == -EAGAIN;
+
+    return naru_barrier_leave(barrier) == 0 && is_whole && naru_barrier_reset(barrier) == 0;
+}
+
 static void nothing(void)
 {
 }
@@ -257,6 +290,7 @@ static void nothing(void)
 #define RWLOCK         .check = rwlock_works
 #define SLEEP_RWLOCK   .sleep = rwlock_read_or_write, .sleepers = 2
 #define READERS_RWLOCK .sleep = rwlock_read_and_unlock, .sleepers = 2
+#define BARRIER        .check = barrier_works
 #define SLEEP_OWNED    .sleep = owned_wait_and_post, .sleepers = 2
 #define SLEEP          .sleep = mutex_lock_and_unlock, .sleepers = 2
 
@@ -317,6 +351,11 @@ const struct sync_act sync_acts[] = {
      .hold = rwlock_write},
     {"read, asleep among others until a writer goes", RWLOCK, .run = rwlock_read, SLEEP_RWLOCK,
      .hold = rwlock_write, .let_go = rwlock_unlock},
+    {"wait at a barrier, joined, another sleeps, and one comes last", BARRIER,
+     .prepare = barrier_join, .run = barrier_wait, .sleep = barrier_wait_or_break, .sleepers = 1,
+     .hold = nothing, .let_go = barrier_wait_or_break},
+    {"leave a barrier, others sleep", BARRIER, .prepare = barrier_join, .run = barrier_leave,
+     .sleep = barrier_wait_or_break, .sleepers = 1},
     {"reset an event", LATCH, .prepare = latch_set, .run = latch_reset},
 };
 const size_t sync_acts_count = sizeof sync_acts / sizeof sync_acts[0];

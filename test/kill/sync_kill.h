@@ -12,6 +12,7 @@ struct sync_objects {
     struct naru_mutex_state mutex;
     struct naru_semaphore_state event;
     struct naru_rwlock_state rwlock;
+    struct naru_barrier_state barrier; /* of three parties */
     struct naru_condition_state condition;
     struct naru_event_state latch;
     int is_open;                   /* guarded by the mutex */

@@ -4,6 +4,7 @@
 #include "model.h"
 
 extern const struct model_protocol model_calls, model_calls_contracts, model_calls_late;
+extern const struct model_protocol model_barrier_protocol;
 extern const struct model_protocol model_gate;
 extern const struct model_protocol model_hold_protocol;
 extern const struct model_protocol model_line_ring;
@@ -23,6 +24,7 @@ extern const struct model_protocol model_topic, model_topic_chunks, model_topic_
 static const struct model_protocol *const model_protocols[] = {
     &model_line_ring,
     &model_litmus,
+    &model_barrier_protocol,
     &model_gate,
     &model_hold_protocol,
     &model_latch,
