@@ -70,8 +70,10 @@ bool nr_participants_adopt(struct nr_participants *table, unsigned index, uint64
     if (state != NR_PARTICIPANT_JOINING && state != NR_PARTICIPANT_ALIVE)
         return false;
     *ret_word = nr_participants_next(word, pid);
+    /* Relaxed: the caller has read `word` with acquire, and has nothing to tell yet. Not part of [S1], [S2]: the
+       scan counts the entry's hazard before and after. */
     return atomic_compare_exchange_strong_explicit(&table->entries[index].state, &word, *ret_word,
-                                                   memory_order_seq_cst, memory_order_relaxed);
+                                                   memory_order_relaxed, memory_order_relaxed);
 }
 
 bool nr_participants_mark_dead(struct nr_participants *table, unsigned index, uint64_t word)
@@ -113,7 +115,6 @@ void nr_participants_leave(struct nr_participants *table, unsigned index)
     struct nr_participant *entry = &table->entries[index];
     uint64_t word = atomic_load_explicit(&entry->state, memory_order_relaxed);
 
-    atomic_store_explicit(&entry->hazard, 0, memory_order_release);
     atomic_compare_exchange_strong_explicit(&entry->state, &word,
                                             NR_WORD_STATE(word, NR_PARTICIPANT_RETIRING),
                                             memory_order_seq_cst, memory_order_relaxed);
@@ -138,7 +139,8 @@ static bool nr_participants_is_named(const struct nr_participants *table, unsign
 void nr_participants_try_free(struct nr_participants *table, unsigned index)
 {
     struct nr_participant *entry = &table->entries[index];
-    uint64_t word = atomic_load_explicit(&entry->state, memory_order_seq_cst);
+    /* Acquire: the scan stands behind the exchange to RETIRING, whoever made it. [S2] */
+    uint64_t word = atomic_load_explicit(&entry->state, memory_order_acquire);
 
     if (nr_participant_state(word) == NR_PARTICIPANT_RETIRING &&
         !nr_participants_is_named(table, index))
