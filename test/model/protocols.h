@@ -13,6 +13,7 @@ extern const struct model_protocol model_participants;
 extern const struct model_protocol model_latch;
 extern const struct model_protocol model_permits;
 extern const struct model_protocol model_rwlock;
+extern const struct model_protocol model_seat;
 extern const struct model_protocol model_slots;
 extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds,
     model_slot_ring_steps;
@@ -31,6 +32,7 @@ static const struct model_protocol *const model_protocols[] = {
     &model_participants,
     &model_permits,
     &model_rwlock,
+    &model_seat,
     &model_slots,
     &model_slot_ring,
     &model_slot_ring_chunks,

@@ -306,11 +306,12 @@ static bool receive_and_return_one(unsigned me)
     return true;
 }
 
-/* Gives back twice, perhaps the same one: who has seen it before finds the same word again. */
+/* Gives back twice, perhaps the same one: who has seen it before finds the same word again. And goes: others have to
+   find it. */
 static void receive_and_return(unsigned me)
 {
-    if (receive_and_return_one(me) && receive_and_return_one(me))
-        receive_all(me);
+    if (receive_and_return_one(me))
+        receive_and_return_one(me);
 }
 
 /* -- afterwards ------------------------------------------------------------------------------- */
