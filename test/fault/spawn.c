@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "faults.h"
 #include "kit.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -686,6 +687,68 @@ static void without_processes_it_fails(void **state)
     in_process(no_processes);
 }
 
+/* Each system call up to the fork fails, with each error that it may give: then the spawn does, with a sentence, or it
+   works; and nothing is left. */
+static int spawn_one_way(int way, struct naru_child **ret)
+{
+    static const char *const good[] = {"true", NULL};
+    struct naru_spawn_limit no_core = {.resource = RLIMIT_CORE};
+    const struct naru_spawn_options *full =
+        OPTIONS(.readiness = NARU_READY_BY_LINE, .limits = &no_core, .limits_count = 1,
+                .directory = "/");
+
+    if (way < 2)
+        return naru_spawn(ret, succeeds, NULL, way ? full : NULL);
+    return naru_spawn_program(ret, good, way == 3 ? full : NULL);
+}
+
+static void calls_fail(void *unused)
+{
+    int failures = 0, fork_failures = 0;
+
+    (void)unused;
+    check_works();
+    int fds = nr_kit_fds();
+    for (int way = 0; way < 4; way++)
+        for (const int *error = nr_faults_errors; *error; error++)
+            for (unsigned at = 1;; at++) {
+                struct nr_fault fault = {.at = at, .error = *error};
+                struct naru_child *child = NULL;
+                nr_faults_begin(&fault);
+                int result = spawn_one_way(way, &child);
+                nr_faults_end();
+                if (result == 0) {
+                    struct naru_death death = wait_for(child);
+                    nr_check(death.cause == NARU_EXITED && death.exit_status == 0, "%s",
+                             death.text);
+                } else {
+                    nr_check_fails(result, result, " ");
+                    nr_check(result != -EINTR, "EINTR of %s", fault.name);
+                    failures++;
+                    fork_failures += strcmp(fault.name, "clone") == 0;
+                }
+                nr_check(nr_kit_fds() == fds, "%s: %d descriptors, and there were %d", fault.name,
+                         nr_kit_fds(), fds);
+                nr_check(waitpid(-1, NULL, __WALL | WNOHANG) == -1, "%s: a child is left",
+                         fault.name);
+                if (at > fault.calls)
+                    break;
+            }
+    nr_check(failures > 8 && fork_failures == 8, "%d, %d at the fork", failures, fork_failures);
+}
+
+static void each_call_may_fail(void **state)
+{
+    const char *why;
+
+    (void)state;
+    if (!nr_faults_are_possible(&why)) {
+        printf("SKIP: %s\n", why);
+        skip();
+    }
+    in_process(calls_fail);
+}
+
 /* -- threads ------------------------------------------------------------------------------------------ */
 
 static int uses_much(void *unused)
@@ -919,6 +982,7 @@ int main(void)
         cmocka_unit_test(what_fails_leaves_nothing),
         cmocka_unit_test(without_descriptors_it_fails),
         cmocka_unit_test(without_processes_it_fails),
+        cmocka_unit_test(each_call_may_fail),
         cmocka_unit_test(threads_spawn_at_once),
         cmocka_unit_test(a_handle_belongs_to_its_process),
         cmocka_unit_test(what_it_held_is_told),

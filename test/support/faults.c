@@ -54,6 +54,8 @@ static const struct {
     {425, "io_uring_setup", {ENOMEM, EMFILE, ENFILE, EPERM, ENOSYS}},
     {426, "io_uring_enter", {EINTR, EAGAIN, ENOMEM}},
     {427, "io_uring_register", {EINTR, ENOMEM, EPERM, EINVAL}},
+    {SYS_socketpair, "socketpair", {ENOMEM, EMFILE, ENFILE}},
+    {SYS_pipe2, "pipe2", {ENOMEM, EMFILE, ENFILE}},
     {SYS_clone, "clone", {EAGAIN, ENOMEM}},
     {435, "clone3", {EAGAIN, ENOMEM}},
     {SYS_getrandom, "getrandom", {EINTR, EAGAIN, ENOSYS}},
