@@ -9,7 +9,7 @@
  * shm_sleep.c  how one sleeps in it, and notices deaths
  * shm_ready.c  how one polls it: naru_fd(), naru_send_fd()
  * shm_slots.c  many to many: slots and chunks (data/slot_ring.h)
- * shm_bytes.c  one to one, and pairs: lines (data/line_ring.h)
+ * shm_bytes.c  one to one, and pairs: lines (data/line_ring.h); shm_bytes_recv.c
  * shm_cell.c   the newest value (data/cell.h)
  * shm_topic.c  to every subscriber (data/topic.h); shm_topic_recv.c
  * shm_reader.c who can only read: opening, and waiting without a word to anybody
