@@ -3,7 +3,7 @@
 /* httpd_help -- all of `naru httpd --help`, which both `naru` and naru-httpd print */
 static const char nr_httpd_help[] =
     "Usage: naru httpd --root DIR [OPTION]...\n"
-    "Serves the files beneath DIR over HTTP, by processes: a killed one takes only its own requests along.\n"
+    "Serves the files beneath DIR over HTTP, by processes: a killed one takes only its requests along.\n"
     "\n"
     "  --root DIR            the directory; nothing outside of it is ever opened\n"
     "  --listen HOST:PORT    default 127.0.0.1:8080; port 0: any; or LISTEN_FDS\n"

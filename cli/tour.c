@@ -28,7 +28,7 @@ static const char nr_tour_help[] =
     "  - messages stream one way: the rate at which they arrive. Order and count are checked.\n"
     "Then a pool of four workers does tasks while its workers are killed at random, again and again:\n"
     "each task has to be answered once, and right; one that always kills is set aside with the cause.\n"
-    "Last, the web server: started, asked for a file and its status, a worker killed and replaced, drained.\n"
+    "Last, the web server: started, asked for a file and its status, a worker killed, drained.\n"
     "It takes about ten seconds and leaves nothing behind.\n"
     "\n"
     "Options:\n"

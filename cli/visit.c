@@ -200,21 +200,26 @@ static int nr_visit_drain(struct nr_visit_server *server)
                : nr_visit_fail(server, "it did not end well: %s", death.text);
 }
 
-static int nr_visit_site(struct nr_visit_server *server, bool makes)
+static int nr_visit_make_site(struct nr_visit_server *server)
 {
     char path[600];
 
-    snprintf(path, sizeof path, "%s/text.txt", server->site);
-    if (!makes) {
-        unlink(path);
-        return rmdir(server->site);
-    }
     if (!mkdtemp(server->site))
         return nr_visit_fail(server, "%s: %s", server->site, strerror(errno));
+    snprintf(path, sizeof path, "%s/text.txt", server->site);
     FILE *file = fopen(path, "w");
     if (!file || fputs(nr_visit_text, file) < 0 || fclose(file) != 0)
         return nr_visit_fail(server, "%s: %s", path, strerror(errno));
     return 0;
+}
+
+static void nr_visit_remove_site(struct nr_visit_server *server)
+{
+    char path[600];
+
+    snprintf(path, sizeof path, "%s/text.txt", server->site);
+    unlink(path);
+    rmdir(server->site);
 }
 
 int nr_visit_run(struct nr_visit *visit)
@@ -225,7 +230,7 @@ int nr_visit_run(struct nr_visit *visit)
     *visit = (struct nr_visit){0};
     snprintf(server.site, sizeof server.site, "%s/naru-tour-XXXXXX",
              folder && *folder == '/' ? folder : "/tmp");
-    int result = nr_visit_site(&server, true);
+    int result = nr_visit_make_site(&server);
     if (result == 0)
         result = nr_visit_start(&server);
     if (result == 0)
@@ -233,6 +238,6 @@ int nr_visit_run(struct nr_visit *visit)
     if (result == 0)
         result = nr_visit_drain(&server);
     naru_child_close(server.child); /* kills it, if it still lives */
-    nr_visit_site(&server, false);
+    nr_visit_remove_site(&server);
     return result;
 }
