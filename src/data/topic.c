@@ -6,7 +6,8 @@
  *            position t is not claimed. Whoever claims a position behind t has seen t claimed, so its look at
  *            `joins` comes after that of the subscriber at t, and sees it. So only who claims t itself may not
  *            know of the subscriber, and that uses again the slot of t - slots_count, which is older than
- *            t - capacity: the oldest that a subscriber may begin with.
+ *            t - capacity: the oldest that a subscriber may begin with. Who has seen it in `joins` knows its cursor
+ *            by that.
  */
 #include "data/topic.h"
 #include "data/words.h"
@@ -123,14 +124,14 @@ uint64_t nr_topic_tail(const struct nr_topic *topic)
 
 uint64_t nr_topic_slowest(const struct nr_topic *topic, uint32_t *ret_index)
 {
-    uint32_t end = atomic_load_explicit(&topic->shared->cursors_end, memory_order_seq_cst);
+    uint32_t end = atomic_load_explicit(&topic->shared->cursors_end, memory_order_relaxed);
     uint64_t slowest = UINT64_MAX;
 
     *ret_index = NR_TOPIC_NOBODY;
     for (uint32_t i = 0; i < end && i < topic->cursors_count; i++) {
         /* [A2]: what a subscriber has passed it has also read. */
         uint64_t position =
-            atomic_load_explicit(&topic->cursors[i].position, memory_order_seq_cst) - 1;
+            atomic_load_explicit(&topic->cursors[i].position, memory_order_acquire) - 1;
         if (position < slowest) { /* 0, nobody, became UINT64_MAX */
             slowest = position;
             *ret_index = i;
