@@ -248,6 +248,17 @@ static void test_stamp_that_changes(void **state)
     }
 }
 
+/* Seven that were read, and an eighth that no stamp has room for. */
+static void test_an_eighth(void **state)
+{
+    (void)state;
+    begin(false);
+    for (unsigned i = 0; i < 7; i++)
+        put_and_get(8);
+    *(uint64_t *)(void *)sender.lines |= (uint64_t)1 << 62;
+    expect(-EAGAIN, -EAGAIN);
+}
+
 static void test_apart_out_of_bounds(void **state)
 {
     static const struct {
@@ -274,13 +285,10 @@ static void test_apart_out_of_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_next_sender),
-        cmocka_unit_test(test_next_receiver),
-        cmocka_unit_test(test_head),
-        cmocka_unit_test(test_lines_that_were_passed),
-        cmocka_unit_test(test_stamps),
-        cmocka_unit_test(test_stamp_that_changes),
-        cmocka_unit_test(test_apart_out_of_bounds),
+        cmocka_unit_test(test_next_sender), cmocka_unit_test(test_next_receiver),
+        cmocka_unit_test(test_head),        cmocka_unit_test(test_lines_that_were_passed),
+        cmocka_unit_test(test_stamps),      cmocka_unit_test(test_stamp_that_changes),
+        cmocka_unit_test(test_an_eighth),   cmocka_unit_test(test_apart_out_of_bounds),
     };
 
     return cmocka_run_group_tests_name("line_ring_damaged", tests, NULL, teardown);
