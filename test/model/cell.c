@@ -71,7 +71,8 @@ static void write_all(unsigned me)
     sit(me);
     for (unsigned i = 0; i < values(); i++) {
         uint64_t version = nr_cell_latest(cell) + 1, words[WORDS] = {version, version};
-        struct nr_cell_value value = {.size_bytes = sizeof words, .type = (int64_t)version};
+        struct nr_cell_value value = {
+            .size_bytes = sizeof words, .type = (int64_t)version, .sender_pid = (int32_t)me + 1};
         state.begun = (uint8_t)version;
         struct nr_cell_buffer *buffer = nr_cell_begin(cell);
         nr_words_store(buffer->payload, words, sizeof words);
@@ -95,6 +96,7 @@ static int read_one(unsigned me)
     model_note("read", value.version);
     model_assert(value.version > state.seen[me] && value.version <= state.begun);
     model_assert(value.size_bytes == sizeof words && value.type == (int64_t)value.version);
+    model_assert(value.sender_pid == 1 || (model_variant() & TAKEOVER && value.sender_pid == 2));
     for (unsigned i = 0; i < WORDS; i++)
         model_assert(words[i] == value.version);
     state.seen[me] = (uint8_t)value.version;
