@@ -313,9 +313,14 @@ int main(int argc, char **argv)
         rounds = 5;
     if (touched_bytes && naru_zygote_open(&zygote) < 0)
         fail("naru_zygote_open");
-    char *touched = touched_bytes ? malloc(touched_bytes) : NULL;
-    if (touched)
+    if (touched_bytes) {
+        char *touched = mmap(NULL, touched_bytes, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (touched == MAP_FAILED)
+            fail("mmap");
+        madvise(touched, touched_bytes, MADV_NOHUGEPAGE); /* as memory is that came bit by bit */
         memset(touched, 1, touched_bytes);
+    }
     for (int round = 0; round < rounds; round++)
         for (int i = 0; i < CONTESTANTS; i++)
             times[i][round] = contestants[i].run();
@@ -327,6 +332,5 @@ int main(int argc, char **argv)
         putchar('\n');
     }
     naru_zygote_close(zygote);
-    free(touched);
     return 0;
 }
