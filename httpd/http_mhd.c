@@ -25,7 +25,7 @@
 
 enum {
     NR_HTTP_TARGET_BYTES = 8192,
-    NR_HTTP_CONNECTION_BYTES = 32 * 1024, /* what a request may take, with its headers */
+    NR_HTTP_CONNECTION_BYTES = 16 * 1024, /* a request with its headers; cleared after each one */
     NR_HTTP_EXCESS = 64,                  /* connections beyond the limit that are told so */
     NR_HTTP_DRAIN_IDLE_NS = 1000000000,
 };

@@ -85,7 +85,8 @@ static int nr_site_find(const struct nr_site *site, const char *path, struct nr_
         return 400;
     const char *relative = path + strspn(path, "/");
     int fd = nr_site_open_beneath(site, -1, *relative ? relative : ".");
-    if (fd >= 0 && fstat(fd, &file->stat) == 0 && S_ISDIR(file->stat.st_mode)) {
+    bool is_known = fd >= 0 && fstat(fd, &file->stat) == 0;
+    if (is_known && S_ISDIR(file->stat.st_mode)) {
         if (path[length - 1] != '/') {
             close(fd);
             return 301;
@@ -94,6 +95,7 @@ static int nr_site_find(const struct nr_site *site, const char *path, struct nr_
         int index = nr_site_open_beneath(site, fd, NR_SITE_INDEX);
         close(fd);
         fd = index;
+        is_known = fd >= 0 && fstat(fd, &file->stat) == 0;
         file->path = NR_SITE_INDEX;
     }
     if (fd < 0)
@@ -112,7 +114,7 @@ static int nr_site_find(const struct nr_site *site, const char *path, struct nr_
         default:
             return 404;
         }
-    if (fstat(fd, &file->stat) == 0 && S_ISREG(file->stat.st_mode)) {
+    if (is_known && S_ISREG(file->stat.st_mode)) {
         file->fd = fd;
         return 0;
     }
