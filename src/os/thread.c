@@ -2,9 +2,14 @@
 #include "os/thread.h"
 #include <errno.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { NR_THREAD_STACK_BYTES = 256 * 1024 }; /* address space; a page or two is touched */
+enum {
+    NR_THREAD_STACK_BYTES = 256 * 1024, /* address space; a page or two is touched */
+    NR_THREAD_CANCEL_SIGNAL = 32,       /* glibc's SIGCANCEL, which no header names */
+};
 
 int nr_os_thread_start(struct nr_thread *thread, const char *name, void *(*run)(void *),
                        void *context)
@@ -42,6 +47,13 @@ void nr_os_thread_join(struct nr_thread *thread)
     if (thread->is_running)
         pthread_join(thread->handle, NULL);
     thread->is_running = false;
+}
+
+void nr_os_thread_cancel_signal(bool passes)
+{
+    static const uint64_t set = UINT64_C(1) << (NR_THREAD_CANCEL_SIGNAL - 1);
+
+    syscall(SYS_rt_sigprocmask, passes ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL, sizeof set);
 }
 
 void nr_os_thread_cancel(struct nr_thread *thread)

@@ -25,23 +25,30 @@ void nr_os_thread_cancel(struct nr_thread *thread); /* see above; then join */
 /* A number that no other thread of this process has or had. A forked child's thread has its parent's. */
 uint64_t nr_os_thread_token(void);
 
+/* Lets the signal through by which the C library cancels, or blocks it. */
+void nr_os_thread_cancel_signal(bool passes);
+
 /*
  * Of the calling helper thread. The first call, with false, is the first thing that it does. No function
  * that is on the stack between the two calls has a variable whose address is taken: the address sanitizer
  * would hold on to its surroundings when the thread is gone.
  *
- * The type changes as well as the state: pthread_cancel() looks at both and then sends a signal, which may
- * arrive when the thread has left the call already and holds a lock; glibc's handler (2.36) ends a thread
- * of the asynchronous type even so.
+ * pthread_cancel() looks at the state and then sends a signal, which may arrive when the thread has left the call
+ * already and holds a lock. glibc's handler (2.36) ends it even so, since it looks at the type only, and
+ * every libc function that waits, such as write(2), makes the type asynchronous for as long. So that signal is
+ * blocked as well, which pthread_sigmask(3) does not do.
  */
 __attribute__((always_inline)) static inline void nr_os_thread_cancellable(bool on)
 {
     if (on)
         pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
     if (!NR_OS_HAS_TSAN)
-        pthread_setcanceltype(on ? PTHREAD_CANCEL_ASYNCHRONOUS : PTHREAD_CANCEL_DEFERRED, NULL);
-    if (!on)
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+        nr_os_thread_cancel_signal(on);
+    if (on)
+        return;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    if (!NR_OS_HAS_TSAN)
+        pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 }
 
 struct nr_condition {
