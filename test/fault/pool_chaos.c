@@ -242,6 +242,8 @@ static void live(uint64_t *random)
         .init = arm,
     };
     struct naru_pool_stat stat = {.size_bytes = sizeof stat};
+    bool cancels_some =
+        next_random(random) % 2; /* then less can be said of how often a task is begun */
     uint64_t next = 0, expected = 0;
     struct naru_pool *pool;
 
@@ -255,7 +257,8 @@ static void live(uint64_t *random)
          nr_kit_now_ns() < end_ns;) {
         submit_some(pool, random, &next);
         fetch_some(pool, &options, random, &expected);
-        cancel_some(pool, random, next);
+        if (cancels_some)
+            cancel_some(pool, random, next);
     }
     drain(pool, &options, &expected);
     for (uint64_t i = 0; i < next; i++)
