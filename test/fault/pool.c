@@ -248,7 +248,12 @@ static void one_bad(const struct naru_pool_options *with, struct order bad,
     for (int i = 0; i < 41; i++) {
         struct naru_pool_result result = next(pool);
         if (result.number == number) {
+            static char data[64]; /* the pool is gone when it is looked at */
+            nr_check(result.size_bytes <= sizeof data, "%zu bytes", result.size_bytes);
+            if (result.size_bytes)
+                memcpy(data, result.data, result.size_bytes);
             *ret = result;
+            ret->data = data;
             snprintf(text, 192, "%s", result.death ? result.death->text : "");
         } else {
             expect_twice(&result, (int)result.number - (result.number > number));
