@@ -31,16 +31,20 @@ static struct nr_os_spawn_fault nr_os_spawn_failed(enum nr_os_spawn_step step, i
 }
 #define NR_SPAWN_WELL ((struct nr_os_spawn_fault){0})
 
-/* Default dispositions, but for the signals that libc keeps for itself. Not by sigaction(3), of which a sanitizer keeps
-   a record: a program's child would change it for the parent. */
+/* Default dispositions, but for the handlers of the signals that libc keeps for itself. Not by sigaction(3), which knows
+   nothing of those, and of which a sanitizer keeps a record: a program's child would change it for the parent. */
 static void nr_os_spawn_reset_signals(void)
 {
     static const uint64_t by_default[8]; /* a struct kernel_sigaction of zeros */
-    int first_real_time = SIGRTMIN, kernel_first_real_time = 32;
+    const int first_real_time = SIGRTMIN, kernel_first_real_time = 32;
 
-    for (int number = 1; number < NSIG; number++)
-        if (number < kernel_first_real_time || number >= first_real_time)
+    for (int number = 1; number < NSIG; number++) {
+        uint64_t present[8] = {(uintptr_t)SIG_IGN};
+        if (number >= kernel_first_real_time && number < first_real_time)
+            syscall(SYS_rt_sigaction, number, NULL, present, sizeof present[0]);
+        if (present[0] == (uintptr_t)SIG_IGN)
             syscall(SYS_rt_sigaction, number, by_default, NULL, sizeof by_default[0]);
+    }
 }
 
 static bool nr_os_spawn_is_target(const struct nr_os_spawn_plan *plan, int fd, unsigned except)
