@@ -206,7 +206,8 @@ static void nr_map_submit_read(struct nr_map *map)
         }
     }
     map->input_bytes = (size_t)(end - from);
-    memmove(map->input, from, map->input_bytes);
+    if (map->input_bytes) /* without any there may be no memory either */
+        memmove(map->input, from, map->input_bytes);
 }
 
 static void nr_map_read(struct nr_map *map)
