@@ -5,7 +5,7 @@
  *
  * What       A server on a listening socket, or on connections that are given to it, that asks one function
  *            for the answer to each request. http_mhd.c does it with libmicrohttpd; no other file knows of that.
- * Requests   GET and HEAD without a body. Everything else has got its 400, 405 or 413 before the function is
+ * Requests   GET and HEAD without a body. Everything else has got its 400, 405 or 503 before the function is
  *            called (request_guard.h).
  * Loop       The caller's: poll nr_http_fd() for reading, and call nr_http_step() when it is readable or the
  *            time is over that the last call gave.
