@@ -219,6 +219,13 @@ NARU_API int naru_event_unlink(const char *name);
  * Owned      naru_semaphore_open_owned(), _init_owned(), _attach_owned(). A permit belongs to the thread that took it by
  *            waiting; that thread alone gives it back by posting, through the same handle; and when it ends (as for a
  *            mutex) the permit is free again. What is said of a mutex under Trust and Needs holds here.
+ * Foreign    naru_semaphore_open() of a URI, for programs that share it and know nothing of Naru:
+ *              sysv://1234, sysv:///path   a System V semaphore, by its key or by ftok(path, 'n'). Behind it may stand
+ *                                          ?member=N&project=N&undo&id: which one of the set (0), another id for
+ *                                          ftok(), SEM_UNDO, and that the number is the set's id
+ *              posix://name                that of sem_open("/name")
+ *            With undo a process' waits and posts are undone when it ends, by whatever death. Without, and in POSIX
+ *            semaphores, what a dead process had taken stays taken.
  * Source     after the futex semaphore of U. Drepper, "Futexes Are Tricky"; the post that changes the
  *            count and wakes in one system call (FUTEX_WAKE_OP) is what makes it safe to kill.
  */
@@ -234,7 +241,7 @@ struct naru_semaphore_state {
  * Opens or creates (options->create, file_mode) the semaphore `name`. `initial` (0..1,073,741,823) counts only for who
  * creates it. options may be NULL. Errors: -EINVAL; -ENOENT; -EEXIST; -EACCES; -ENOSPC;
  * -EBADMSG the file is no semaphore; -EPROTO one of another layout version; -EOPNOTSUPP an option
- * other than these two.
+ * other than these two. Of System V, `initial` is 32,767 at most; a set is made as large as `member` needs.
  */
 NARU_API int naru_semaphore_open(struct naru_semaphore **ret, const char *name, uint32_t initial,
                                  const struct naru_options *options);
@@ -259,7 +266,7 @@ NARU_API int naru_semaphore_attach_owned(struct naru_semaphore **ret,
                                          struct naru_owned_state *state);
 
 /* Raises the count by one and wakes whoever waits. Never blocks. -EOVERFLOW at the largest count. Owned: gives back a permit
-   of the calling thread; -EPERM: it has none. */
+   of the calling thread; -EPERM: it has none. System V, in all three: -EIDRM somebody has removed it; -EACCES. */
 NARU_API int naru_semaphore_post(struct naru_semaphore *semaphore);
 
 /* Lowers the count by one, waiting while it is zero: -EAGAIN (time-out 0), -ETIMEDOUT. Owned: -EOPNOTSUPP, as a mutex. */
@@ -271,7 +278,8 @@ NARU_API int naru_semaphore_value(struct naru_semaphore *semaphore);
 /* Owned: gives back what the calling thread holds through this handle. */
 NARU_API void naru_semaphore_close(struct naru_semaphore *semaphore);
 
-/* Removes the name; open handles go on. -EBADMSG, and nothing removed, when it is no semaphore. */
+/* Removes the name; open handles go on. -EBADMSG, and nothing removed, when it is no semaphore. System V: removes the whole
+   set, and all who use it or wait get -EIDRM. */
 NARU_API int naru_semaphore_unlink(const char *name);
 
 #ifdef __cplusplus

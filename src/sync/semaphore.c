@@ -4,6 +4,7 @@
  *
  * Event      Kept in one word: data/permits.h, and what a death leaves.
  * Owned      semaphore_owned.c.
+ * Foreign    semaphore_sysv.c, semaphore_posix.c.
  */
 #include "base/error.h"
 #include "data/permits.h"
@@ -14,6 +15,7 @@
 #include <naru/sync.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 static_assert(sizeof(struct naru_semaphore_state) == 8 &&
                   offsetof(struct naru_semaphore_state, magic) == 4,
@@ -63,6 +65,14 @@ int naru_semaphore_post(struct naru_semaphore *semaphore)
     return result < 0 ? nr_object_failed(&nr_semaphore_kind, "wake who waits for", result) : 0;
 }
 
+int nr_semaphore_not_posted(int64_t timeout_ns)
+{
+    if (timeout_ns == 0)
+        return nr_fail(-EAGAIN, "the semaphore is at 0; give a time-out to wait for a post");
+    return nr_fail(-ETIMEDOUT, "nobody posted the semaphore in time; is the process that should "
+                               "still there?");
+}
+
 static int nr_semaphore_sleep(struct naru_semaphore_state *state, int64_t timeout_ns)
 {
     _Atomic uint32_t *word = nr_semaphore_atomic(&state->word);
@@ -81,8 +91,7 @@ static int nr_semaphore_sleep(struct naru_semaphore_state *state, int64_t timeou
     }
     if (nr_permits_take(word, &seen)) /* it came as the time was over */
         return 0;
-    return nr_fail(-ETIMEDOUT, "nobody posted the semaphore in time; is the process that should "
-                               "still there?");
+    return nr_semaphore_not_posted(timeout_ns);
 }
 
 int naru_semaphore_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
@@ -96,9 +105,8 @@ int naru_semaphore_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
     struct naru_semaphore_state *state = semaphore->object.state;
     if (nr_permits_take(nr_semaphore_atomic(&state->word), &seen))
         return 0;
-    if (timeout_ns == 0)
-        return nr_fail(-EAGAIN, "the semaphore is at 0; give a time-out to wait for a post");
-    return nr_semaphore_sleep(state, timeout_ns);
+    return timeout_ns == 0 ? nr_semaphore_not_posted(timeout_ns)
+                           : nr_semaphore_sleep(state, timeout_ns);
 }
 
 int naru_semaphore_value(struct naru_semaphore *semaphore)
@@ -136,6 +144,26 @@ int nr_semaphore_new(struct naru_semaphore **ret, struct nr_object *object,
     return 0;
 }
 
+static const struct nr_semaphore_foreign {
+    const char *scheme;
+    int (*open)(struct naru_semaphore **ret, const char *text, uint32_t initial,
+                const struct naru_options *options);
+    int (*unlink)(const char *text);
+} nr_semaphore_foreign[] = {
+    {"sysv://", nr_semaphore_sysv_open, nr_semaphore_sysv_unlink},
+    {"posix://", nr_semaphore_posix_open, nr_semaphore_posix_unlink},
+};
+
+/* NULL: the name is no URI of these. */
+static const struct nr_semaphore_foreign *nr_semaphore_find_foreign(const char *name)
+{
+    for (size_t i = 0; i < sizeof nr_semaphore_foreign / sizeof nr_semaphore_foreign[0]; i++)
+        if (strncmp(name, nr_semaphore_foreign[i].scheme, strlen(nr_semaphore_foreign[i].scheme)) ==
+            0)
+            return &nr_semaphore_foreign[i];
+    return NULL;
+}
+
 int naru_semaphore_open(struct naru_semaphore **ret, const char *name, uint32_t initial,
                         const struct naru_options *options)
 {
@@ -143,6 +171,9 @@ int naru_semaphore_open(struct naru_semaphore **ret, const char *name, uint32_t 
 
     if (!ret || !name)
         return nr_fail(-EINVAL, "naru_semaphore_open() needs a place for the handle, and a name");
+    const struct nr_semaphore_foreign *foreign = nr_semaphore_find_foreign(name);
+    if (foreign)
+        return foreign->open(ret, name, initial, options);
     int result = nr_semaphore_check_initial(initial);
     if (result == 0)
         result = nr_object_open(&object, &nr_semaphore_kind, name, &initial, options);
@@ -170,7 +201,7 @@ void naru_semaphore_close(struct naru_semaphore *semaphore)
 {
     if (!semaphore)
         return;
-    if (semaphore->other)
+    if (semaphore->other && semaphore->other->close)
         semaphore->other->close(semaphore);
     nr_object_close(&semaphore->object);
     free(semaphore);
@@ -178,7 +209,10 @@ void naru_semaphore_close(struct naru_semaphore *semaphore)
 
 int naru_semaphore_unlink(const char *name)
 {
-    int result = nr_object_unlink(&nr_semaphore_kind, name);
+    const struct nr_semaphore_foreign *foreign = name ? nr_semaphore_find_foreign(name) : NULL;
 
+    if (foreign)
+        return foreign->unlink(name);
+    int result = nr_object_unlink(&nr_semaphore_kind, name);
     return result == -EBADMSG ? nr_object_unlink(&nr_semaphore_owned_kind, name) : result;
 }

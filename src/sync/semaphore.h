@@ -9,7 +9,7 @@ struct nr_semaphore_other {
     int (*post)(struct naru_semaphore *semaphore);
     int (*wait)(struct naru_semaphore *semaphore, int64_t timeout_ns);
     int (*value)(struct naru_semaphore *semaphore);
-    void (*close)(struct naru_semaphore *semaphore); /* before the object is closed */
+    void (*close)(struct naru_semaphore *semaphore); /* before the object is closed; or NULL */
 };
 
 struct naru_semaphore {
@@ -19,6 +19,17 @@ struct naru_semaphore {
 };
 
 extern const struct nr_object_kind nr_semaphore_owned_kind;
+
+/* Those of other programs, by URI. */
+int nr_semaphore_sysv_open(struct naru_semaphore **ret, const char *text, uint32_t initial,
+                           const struct naru_options *options);
+int nr_semaphore_sysv_unlink(const char *text);
+int nr_semaphore_posix_open(struct naru_semaphore **ret, const char *text, uint32_t initial,
+                            const struct naru_options *options);
+int nr_semaphore_posix_unlink(const char *text);
+
+/* -EAGAIN if the time-out was 0, otherwise -ETIMEDOUT. */
+int nr_semaphore_not_posted(int64_t timeout_ns);
 
 /* Closes the object when there is no memory. */
 int nr_semaphore_new(struct naru_semaphore **ret, struct nr_object *object,
