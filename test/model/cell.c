@@ -12,7 +12,16 @@
 #include <errno.h>
 #include <string.h>
 
-enum { BUFFERS = 3, WORDS = 2, OBSERVER = MODEL_PROCESSES, TAKEOVER = 1 };
+enum {
+    BUFFERS = 3,
+    WORDS = 2,
+    OBSERVER = MODEL_PROCESSES,
+    /* variants */
+    TAKEOVER = 1, /* the second writes as well */
+    GO_ROUND =
+        2, /* the first a value for each buffer, and the second one more: the first that it writes stands where
+                     an old value may still be read */
+};
 
 static struct nr_cell_shared *const shared = (void *)model_shared;
 
@@ -45,8 +54,10 @@ static void repair(unsigned me, unsigned dead)
     nr_seat_clear(&shared->writer, dead, true);
 }
 
-static unsigned values(void)
+static unsigned values(unsigned me)
 {
+    if (model_variant() & GO_ROUND)
+        return me == 0 ? BUFFERS : 1;
     return model_variant() & TAKEOVER ? 2 : BUFFERS + 1;
 }
 
@@ -69,7 +80,7 @@ static void write_all(unsigned me)
     struct nr_cell *cell = &state.cells[me];
 
     sit(me);
-    for (unsigned i = 0; i < values(); i++) {
+    for (unsigned i = 0; i < values(me); i++) {
         uint64_t version = nr_cell_latest(cell) + 1, words[WORDS] = {version, version};
         struct nr_cell_value value = {
             .size_bytes = sizeof words, .type = (int64_t)version, .sender_pid = (int32_t)me + 1};
@@ -142,8 +153,11 @@ static const struct model_scenario scenarios[] = {
              .may_crash = 1),
     SCENARIO("two writers, one reader", .run = {write_all, write_all, read_all}, .symmetric = 3,
              .may_crash = 3, .variant = TAKEOVER),
+    SCENARIO("two writers, the second goes round, one reader",
+             .run = {write_all, write_all, read_all}, .may_crash = 3,
+             .variant = TAKEOVER | GO_ROUND),
 };
 
 const struct model_protocol model_cell = {.name = "cell",
                                           .scenarios = scenarios,
-                                          .scenarios_count = 2};
+                                          .scenarios_count = sizeof scenarios / sizeof *scenarios};

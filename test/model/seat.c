@@ -83,6 +83,21 @@ static void sit_twice(unsigned me)
     sit_and_leave(me);
 }
 
+/* As the receiver of a one-to-one ring: once it knows that the sender has gone, it finds all that it left. */
+static void watch(unsigned me)
+{
+    for (;;) {
+        bool is_last = model_is_over(0);
+        if (nr_seat_gone(&shared->seat))
+            break;
+        if (is_last && !model_repair_dead(me, clear))
+            return;
+        if (!is_last)
+            model_pause();
+    }
+    model_assert((shared->inside == 1 && shared->sat == 1) || model_has_died(0));
+}
+
 /* Only clears, and may be late. */
 static void clear_gone(unsigned me)
 {
@@ -152,6 +167,8 @@ static const struct model_scenario scenarios[] = {
              .symmetric = 3),
     SCENARIO("two sit where one has died, one clears late", BOUNDS,
              .run = {sit_and_leave, sit_and_leave, clear_gone}, .symmetric = 3, .variant = TAKEN),
+    SCENARIO("one sits, two see that it goes", BOUNDS, .run = {sit_and_leave, watch, watch},
+             .symmetric = 6),
 };
 
 const struct model_protocol model_seat = {
