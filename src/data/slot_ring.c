@@ -20,6 +20,12 @@ static uint64_t nr_word(uint64_t lap, unsigned state, uint32_t owner)
 {
     return (lap << 16) | ((uint64_t)state << 12) | owner;
 }
+/* A chunk has no laps: a word that comes again names the same owner, whom nobody follows before all that repair it are
+   done (data/participants.h), or none. */
+static uint64_t nr_chunk_word(unsigned state, uint32_t owner)
+{
+    return nr_word(0, state, owner);
+}
 static uint64_t nr_word_lap(uint64_t word)
 {
     return word >> 16;
@@ -105,8 +111,7 @@ static uint32_t nr_chunk_claim(struct nr_slot_ring *ring, uint32_t count)
         uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
         if (nr_word_state(word) != NR_CHUNK_FREE)
             continue;
-        if (!nr_word_change(&chunk->word, &word,
-                            nr_word(nr_word_lap(word) + 1, NR_CHUNK_LOANED, ring->me)))
+        if (!nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_LOANED, ring->me)))
             continue;
         atomic_store_explicit(&ring->chunk_hint, (index + 1) % count, memory_order_relaxed);
         return index;
@@ -122,10 +127,7 @@ uint32_t nr_chunk_loan(struct nr_slot_ring *ring)
 /* Plain stores by the owner: nobody but a repairer of a dead owner takes a chunk away. */
 static void nr_chunk_set(struct nr_slot_ring *ring, uint32_t index, unsigned state, uint32_t owner)
 {
-    struct nr_chunk *chunk = nr_chunk_at(ring, index);
-    uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
-
-    atomic_store_explicit(&chunk->word, nr_word(nr_word_lap(word), state, owner),
+    atomic_store_explicit(&nr_chunk_at(ring, index)->word, nr_chunk_word(state, owner),
                           memory_order_release);
 }
 
@@ -247,8 +249,7 @@ static int nr_slot_open(struct nr_slot_ring *ring, struct nr_slot *slot, uint64_
         struct nr_chunk *chunk = nr_chunk_at(ring, chunk_index);
         uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
         is_held = nr_word_state(word) == NR_CHUNK_LOANED &&
-                  nr_word_change(&chunk->word, &word,
-                                 nr_word(nr_word_lap(word), NR_CHUNK_HELD, ring->me));
+                  nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_HELD, ring->me));
     }
     nr_slot_set_free(ring, slot, position);
     if (!is_held)
@@ -269,8 +270,7 @@ static int nr_slot_take_orphan(struct nr_slot_ring *ring, struct nr_slot_taken *
         struct nr_chunk *chunk = nr_chunk_at(ring, i);
         uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
         if (nr_word_state(word) != NR_CHUNK_ORPHAN ||
-            !nr_word_change(&chunk->word, &word,
-                            nr_word(nr_word_lap(word), NR_CHUNK_HELD, ring->me)))
+            !nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_HELD, ring->me)))
             continue;
         nr_slot_take_chunk(ring, ret, i);
         if (ret->size_bytes <= ring->chunk_bytes)
@@ -322,7 +322,8 @@ static void nr_slot_fetch_rest(const struct nr_slot_ring *ring, const struct nr_
         __builtin_prefetch((const char *)slot + 64);
 }
 
-nr_flat int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker)
+nr_flat int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret,
+                         uint32_t *ret_blocker)
 {
     uint32_t steps = nr_slot_steps(ring);
 
@@ -491,8 +492,8 @@ static struct nr_slot *nr_chunk_slot(const struct nr_slot_ring *ring, uint32_t i
     return origin ? nr_slot_at(ring, origin - 1) : NULL;
 }
 
-/* The dead one has taken the message over into this chunk, and was still reading its slot: that is done with. The
-   chunk stays HELD(dead) until the last pass. */
+/* The message has been taken over into this chunk, and the dead one was still reading its slot: that is done with. So it
+   is who holds the chunk, and does until the last pass. */
 static void nr_slot_repair_moved(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
 {
     uint64_t held = atomic_load_explicit(&nr_chunk_at(ring, index)->word, memory_order_relaxed);
@@ -500,7 +501,7 @@ static void nr_slot_repair_moved(struct nr_slot_ring *ring, uint32_t index, uint
     struct nr_slot *slot = nr_chunk_slot(ring, index, &lap);
     uint64_t word = nr_word(lap, NR_READING, dead);
 
-    if (slot && nr_word_state(held) == NR_CHUNK_HELD && nr_word_owner(held) == dead)
+    if (slot && nr_word_state(held) == NR_CHUNK_HELD)
         nr_word_change(&slot->word, &word, nr_word(lap + 1, NR_FREE, 0));
 }
 
@@ -535,16 +536,15 @@ static void nr_slot_repair_chunk(struct nr_slot_ring *ring, uint32_t index, uint
 {
     struct nr_chunk *chunk = nr_chunk_at(ring, index);
     uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
-    uint64_t tag = nr_word_lap(word);
 
     if (nr_word_owner(word) != dead)
         return;
     if (nr_word_state(word) == NR_CHUNK_LOANED && !nr_slot_carries(ring, index))
-        nr_word_change(&chunk->word, &word, nr_word(tag, NR_CHUNK_FREE, 0));
+        nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_FREE, 0));
     else if (nr_word_state(word) == NR_CHUNK_HELD && !ring->at_most_once)
-        nr_word_change(&chunk->word, &word, nr_word(tag, NR_CHUNK_ORPHAN, 0));
+        nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_ORPHAN, 0));
     else if (nr_word_state(word) == NR_CHUNK_HELD &&
-             nr_word_change(&chunk->word, &word, nr_word(tag, NR_CHUNK_HELD, ring->me))) {
+             nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_HELD, ring->me))) {
         /* One repairer has it now, and counts it. Should it die before it is free, the next one counts it
            again: a loss may be told twice, but never not at all. */
         nr_slot_lose(ring, 1);

@@ -47,7 +47,7 @@ struct nr_slot {
 };
 
 struct nr_chunk {
-    _Alignas(64) _Atomic uint64_t word; /* [tag:48 | state:4 | owner:12] */
+    _Alignas(64) _Atomic uint64_t word; /* [0:48 | state:4 | owner:12] */
     _Atomic uint64_t origin;            /* 1 + position of the slot that carries or carried it */
     uint32_t size_bytes;
     int32_t sender_pid;

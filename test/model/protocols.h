@@ -16,7 +16,7 @@ extern const struct model_protocol model_rwlock;
 extern const struct model_protocol model_seat;
 extern const struct model_protocol model_slots;
 extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, model_slot_ring_holds,
-    model_slot_ring_steps;
+    model_slot_ring_left, model_slot_ring_steps;
 extern const struct model_protocol model_turn;
 extern const struct model_protocol model_cell;
 extern const struct model_protocol model_topic, model_topic_chunks, model_topic_late,
@@ -37,6 +37,7 @@ static const struct model_protocol *const model_protocols[] = {
     &model_slot_ring,
     &model_slot_ring_chunks,
     &model_slot_ring_holds,
+    &model_slot_ring_left,
     &model_slot_ring_steps,
     &model_turn,
     &model_calls,
