@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contents   words - sizes - chunks - sending - receiving - repair
+ * Contents   sizes - chunks - sending - receiving; the repair is in slot_ring_repair.c
  */
 #include "data/slot_ring.h"
 #include "base/cleanup.h"
+#include "data/slot_ring_words.h"
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -11,58 +12,11 @@
 static_assert(sizeof(struct nr_slot) == NR_SLOT_HEADER_BYTES, "payload begins there");
 static_assert(sizeof(struct nr_chunk) == NR_CHUNK_HEADER_BYTES, "payload begins there");
 
-/* -- words ------------------------------------------------------------------------------------ */
-
-enum { NR_FREE, NR_WRITING, NR_READY, NR_READING, NR_ORPHAN, NR_SKIP };  /* of a slot */
-enum { NR_CHUNK_FREE, NR_CHUNK_LOANED, NR_CHUNK_HELD, NR_CHUNK_ORPHAN }; /* of a chunk */
-
-static uint64_t nr_word(uint64_t lap, unsigned state, uint32_t owner)
-{
-    return (lap << 16) | ((uint64_t)state << 12) | owner;
-}
-/* A chunk has no laps: a word that comes again names the same owner, whom nobody follows before all that repair it are
-   done (data/participants.h), or none. */
-static uint64_t nr_chunk_word(unsigned state, uint32_t owner)
-{
-    return nr_word(0, state, owner);
-}
-static uint64_t nr_word_lap(uint64_t word)
-{
-    return word >> 16;
-}
-static unsigned nr_word_state(uint64_t word)
-{
-    return (unsigned)(word >> 12) & 15;
-}
-static uint32_t nr_word_owner(uint64_t word)
-{
-    return (uint32_t)word & 4095;
-}
-
-/* It is the change that acquires what the last owner released [A1] [A2]; the loads before it are relaxed: an
-   orphan may have been taken and given back since, in the same word. */
-static bool nr_word_change(_Atomic uint64_t *place, uint64_t *from, uint64_t to)
-{
-    return atomic_compare_exchange_strong_explicit(place, from, to, memory_order_acq_rel,
-                                                   memory_order_relaxed);
-}
-
 /* -- sizes ------------------------------------------------------------------------------------ */
 
 static size_t nr_chunk_stride(const struct nr_slot_ring *ring)
 {
     return NR_CHUNK_HEADER_BYTES + ring->chunk_bytes;
-}
-
-/* Slots that follow each other stand apart, at an odd stride, which meets each once: else the processor that writes one
-   fetches the next as well, out of the hands of who is looking at it, and it crosses once more. */
-enum { NR_SLOT_STRIDE = 21 };
-
-static struct nr_slot *nr_slot_at(const struct nr_slot_ring *ring, uint64_t position)
-{
-    uint64_t place = position * NR_SLOT_STRIDE & (ring->slots_count - 1);
-
-    return (struct nr_slot *)(void *)(ring->slots + place * ring->slot_bytes);
 }
 
 struct nr_chunk *nr_chunk_at(const struct nr_slot_ring *ring, uint32_t index)
@@ -473,96 +427,6 @@ uint64_t nr_slot_lost(struct nr_slot_ring *ring)
 void nr_slot_lose(struct nr_slot_ring *ring, uint64_t count)
 {
     atomic_fetch_add_explicit(&ring->shared->lost, count, memory_order_relaxed);
-}
-
-/* -- repair ----------------------------------------------------------------------------------- */
-
-/* What the dead one wrote is seen, and what it had seen: the kernel's word that it is dead stands behind all of it,
-   and who heard of it has released the entry's state DEAD. So the loads are relaxed but where others' slots are
-   looked at. */
-
-/* The slot that this chunk comes from, or goes to: slot and chunk find each other without a search, so that all
-   passes together take as many steps as there are slots and chunks, whatever stands in them. NULL: none. */
-static struct nr_slot *nr_chunk_slot(const struct nr_slot_ring *ring, uint32_t index,
-                                     uint64_t *ret_lap)
-{
-    uint64_t origin = atomic_load_explicit(&nr_chunk_at(ring, index)->origin, memory_order_relaxed);
-
-    *ret_lap = (origin - 1) >> ring->lap_shift;
-    return origin ? nr_slot_at(ring, origin - 1) : NULL;
-}
-
-/* The message has been taken over into this chunk, and the dead one was still reading its slot: that is done with. So it
-   is who holds the chunk, and does until the last pass. */
-static void nr_slot_repair_moved(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
-{
-    uint64_t held = atomic_load_explicit(&nr_chunk_at(ring, index)->word, memory_order_relaxed);
-    uint64_t lap;
-    struct nr_slot *slot = nr_chunk_slot(ring, index, &lap);
-    uint64_t word = nr_word(lap, NR_READING, dead);
-
-    if (slot && nr_word_state(held) == NR_CHUNK_HELD)
-        nr_word_change(&slot->word, &word, nr_word(lap + 1, NR_FREE, 0));
-}
-
-static void nr_slot_repair_slot(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
-{
-    struct nr_slot *slot = nr_slot_at(ring, index);
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
-    uint64_t lap = nr_word_lap(word);
-
-    if (nr_word_owner(word) != dead)
-        return;
-    if (nr_word_state(word) == NR_WRITING)
-        nr_word_change(&slot->word, &word, nr_word(lap, NR_SKIP, 0));
-    else if (nr_word_state(word) == NR_READING)
-        nr_word_change(&slot->word, &word, nr_word(lap, NR_ORPHAN, 0));
-}
-
-/* True if a slot that someone may still take carries this chunk. */
-static bool nr_slot_carries(const struct nr_slot_ring *ring, uint32_t index)
-{
-    uint64_t lap;
-    const struct nr_slot *slot = nr_chunk_slot(ring, index, &lap);
-
-    if (!slot)
-        return false;
-    unsigned state = nr_word_state(atomic_load_explicit(&slot->word, memory_order_acquire));
-    return (state == NR_READY || state == NR_READING || state == NR_ORPHAN) &&
-           atomic_load_explicit(&slot->chunk, memory_order_relaxed) == index + 1;
-}
-
-static void nr_slot_repair_chunk(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
-{
-    struct nr_chunk *chunk = nr_chunk_at(ring, index);
-    uint64_t word = atomic_load_explicit(&chunk->word, memory_order_relaxed);
-
-    if (nr_word_owner(word) != dead)
-        return;
-    if (nr_word_state(word) == NR_CHUNK_LOANED && !nr_slot_carries(ring, index))
-        nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_FREE, 0));
-    else if (nr_word_state(word) == NR_CHUNK_HELD && !ring->at_most_once)
-        nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_ORPHAN, 0));
-    else if (nr_word_state(word) == NR_CHUNK_HELD &&
-             nr_word_change(&chunk->word, &word, nr_chunk_word(NR_CHUNK_HELD, ring->me))) {
-        /* One repairer has it now, and counts it. Should it die before it is free, the next one counts it
-           again: a loss may be told twice, but never not at all. */
-        nr_slot_lose(ring, 1);
-        nr_chunk_free(ring, index);
-    }
-}
-
-/* The slots whose messages were taken over, all other slots, and then the chunks, which are judged by the slots that
-   carry them. The epoch last: a receiver that sees it finds every orphan. [R3] */
-void nr_slot_repair(struct nr_slot_ring *ring, uint32_t dead)
-{
-    for (uint32_t i = 0; i < ring->chunks_count; i++)
-        nr_slot_repair_moved(ring, i, dead);
-    for (uint32_t i = 0; i < ring->slots_count; i++)
-        nr_slot_repair_slot(ring, i, dead);
-    for (uint32_t i = 0; i < ring->chunks_count; i++)
-        nr_slot_repair_chunk(ring, i, dead);
-    atomic_fetch_add_explicit(&ring->shared->epoch, 1, memory_order_release);
 }
 
 uint64_t nr_slot_queued(const struct nr_slot_ring *ring)
