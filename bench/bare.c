@@ -410,7 +410,7 @@ static void bare_futex_recv(struct bench_link *link, void *room)
 static void bare_spin_while(uint32_t *word, uint32_t value)
 {
     while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value)
-        __builtin_ia32_pause();
+        bench_relax();
 }
 
 static void bare_spin_send(struct bench_link *link, const void *data)

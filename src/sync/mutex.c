@@ -13,6 +13,7 @@
  */
 #include "sync/mutex.h"
 #include "base/error.h"
+#include "base/relax.h"
 #include "sync/sleep.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -62,7 +63,7 @@ static bool nr_mutex_spin(const struct naru_mutex *mutex, uint32_t seen)
     const struct nr_hold *hold = nr_mutex_hold(mutex);
 
     for (int i = 0; i < mutex->spins && !(seen & NR_HOLD_WAITERS); i++) {
-        nr_sleep_relax();
+        nr_relax();
         seen = atomic_load_explicit(&hold->word, memory_order_relaxed);
         if (nr_hold_owner(seen) == 0)
             return true;

@@ -16,13 +16,3 @@ enum { NR_SLEEP_LOOK = INT_MAX };
 /* 1 + the index of the word that was woken; 0: one has changed, or for nothing; NR_SLEEP_LOOK: see above;
    -ETIMEDOUT: the deadline, which is not 0, is over; another error of the kernel's. */
 int nr_sleep(const struct nr_os_futex_word *words, unsigned count, struct nr_deadline *deadline);
-
-/* Lets a neighbour on the processor go on; for a few turns, before a sleep. */
-static inline void nr_sleep_relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}

@@ -15,6 +15,7 @@
  *            an old point for the end. From a dead owner the kernel's exit orders it.
  */
 #include "transport/file.h"
+#include "base/relax.h"
 
 #define NR_FILE_LOCK_WAITERS 0x80000000u
 
@@ -44,9 +45,7 @@ static bool nr_file_lock_spin(struct nr_file *file)
         if (__atomic_load_n(&file->journal.control->lock, __ATOMIC_RELAXED) == 0 &&
             nr_file_lock_try(file, 0))
             return true;
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
+        nr_relax();
     }
     return false;
 }

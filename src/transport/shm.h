@@ -189,15 +189,6 @@ static inline void nr_shm_wake(struct nr_shm *shm, struct nr_gate *gate)
 }
 void nr_shm_wake_all(struct nr_shm *shm);
 
-static inline void nr_shm_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* How often a receiver on the short way may look again before it waits: 0 unless spinning serves it well lately. */
 static inline int nr_shm_short_spins(const struct nr_shm *shm, int64_t timeout_ns)
 {

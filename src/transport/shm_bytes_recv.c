@@ -6,6 +6,7 @@
  *            other side is told: once for each sender that has left or died; of a pair, for good.
  */
 #include "transport/shm_bytes.h"
+#include "base/relax.h"
 #include <string.h>
 
 bool nr_shm_bytes_may_recv(struct nr_shm *shm)
@@ -194,7 +195,7 @@ int nr_shm_bytes_recv_short(struct naru_endpoint *endpoint, void *data, size_t c
     int result = nr_line_get(&shm->in, data, capacity_bytes, &frees);
     if (result == -EAGAIN)
         for (int spins = nr_shm_short_spins(shm, timeout_ns); spins && result == -EAGAIN; spins--) {
-            nr_shm_relax();
+            nr_relax();
             result = nr_line_get(&shm->in, data, capacity_bytes, &frees);
         }
     if (result == -EMSGSIZE)

@@ -8,6 +8,7 @@
  * Death      See data/slot_ring.h. Between publishing and waking: the death word.
  */
 #include "transport/shm.h"
+#include "base/relax.h"
 #include <string.h>
 
 /* message->internal[2] of a loan or a take: its chunk; [3]: a loan's time-out */
@@ -320,7 +321,7 @@ static int nr_shm_slots_recv_short(struct naru_endpoint *endpoint, void *data,
     if (result == -EAGAIN || result == -EBUSY) {
         int spins = nr_shm_short_spins(shm, timeout_ns);
         for (; spins && !nr_slot_may_take(&shm->slots); spins--)
-            nr_shm_relax();
+            nr_relax();
         result = spins ? nr_slot_take(&shm->slots, &taken, &blocker) : -EAGAIN;
     }
     if (result < 0)

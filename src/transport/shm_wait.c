@@ -5,6 +5,7 @@
  * What       First spin, for as long as that has been worth it lately, and never with one processor. On a core
  *            that both share it never is, and soon is not tried any more. Then sleep (shm_sleep.c).
  */
+#include "base/relax.h"
 #include "os/barrier.h"
 #include "os/process.h"
 #include "transport/shm.h"
@@ -114,7 +115,7 @@ static int nr_shm_try_once(struct nr_shm *shm, struct nr_shm_pause *pause, int r
     if (result != -EBUSY)
         return -EAGAIN;
     if (pause->busy_looks++ < NR_SHM_SPIN_BUSY) {
-        nr_shm_relax();
+        nr_relax();
         return 0;
     }
     if (nr_shm_unblock(shm, pause->blocker))
@@ -141,7 +142,7 @@ int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *
     }
     while (pause->spins > 1) {
         pause->spins--;
-        nr_shm_relax();
+        nr_relax();
         if (!pause->look || pause->spins % NR_SHM_SPIN_RETURN == 0 || pause->look(shm, pause))
             return 0;
     }
