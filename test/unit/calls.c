@@ -14,10 +14,10 @@ enum { COUNT = 3, PEOPLE = 4, CLIENT = 0, OTHER_CLIENT = 1, SERVER = 2, OTHER_SE
 static struct nr_calls people[PEOPLE];
 static void *memory;
 
-static void begin(bool at_most_once)
+static void begin_with(bool at_most_once, uint32_t slots_count)
 {
     struct nr_calls sizes = {
-        .ring = {.slots_count = 8, .slot_bytes = 64},
+        .ring = {.slots_count = slots_count, .slot_bytes = 64},
         .count = COUNT,
         .participants_count = PEOPLE,
         .size_max_bytes = 100,
@@ -34,6 +34,11 @@ static void begin(bool at_most_once)
         nr_calls_attach(&people[i], memory);
         nr_calls_join(&people[i], i);
     }
+}
+
+static void begin(bool at_most_once)
+{
+    begin_with(at_most_once, 8);
 }
 
 static struct nr_call_ticket ask(unsigned who, unsigned char question)
@@ -324,6 +329,37 @@ static void test_client_dies(void **state)
     }
 }
 
+/* As many requests of the past as one may leave that died when it had taken them: each costs a look through all slots, and
+   what one call does is bounded all the same. */
+static void test_slots_full_of_the_past_of_one_who_died(void **state)
+{
+    enum { SLOTS = 16, STEPS = 8 * SLOTS + 64, TAKEN_ONCE = STEPS / (SLOTS + 1) + 1 };
+    struct nr_call_ticket ticket;
+    uint32_t blocker;
+
+    (void)state;
+    begin_with(false, SLOTS);
+    for (int i = 0; i < SLOTS; i++) {
+        struct nr_slot_claim claim;
+        assert_int_equal(nr_slot_claim(&people[CLIENT].ring, &claim, &blocker), 0);
+        claim.slot->size_bytes = 16;
+        memset(claim.slot->payload, 0xff, 16);
+        nr_slot_publish(&people[CLIENT].ring, &claim, NR_SLOT_NO_CHUNK);
+    }
+    for (int i = 0; i < SLOTS; i++) {
+        struct nr_slot_taken taken;
+        assert_int_equal(nr_slot_take(&people[SERVER].ring, &taken, &blocker), 0);
+    }
+    die(SERVER);
+    assert_int_equal(nr_calls_take(&people[OTHER_SERVER], &ticket, &blocker), -ENOMSG);
+    assert_int_equal(nr_slot_queued(&people[CLIENT].ring), SLOTS - TAKEN_ONCE);
+    assert_int_equal(nr_calls_take(&people[OTHER_SERVER], &ticket, &blocker), -ENOMSG);
+    assert_int_equal(nr_calls_take(&people[OTHER_SERVER], &ticket, &blocker), -EAGAIN);
+    ask(CLIENT, 5);
+    ticket = take_one(OTHER_SERVER, 5, 1);
+    assert_true(answer(OTHER_SERVER, &ticket));
+}
+
 /* -- a long walk -------------------------------------------------------------------------------- */
 
 struct walk {
@@ -420,10 +456,15 @@ static int group_teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_given_back),
-        cmocka_unit_test(test_given_up),    cmocka_unit_test(test_ring_full_of_the_past),
-        cmocka_unit_test(test_server_dies), cmocka_unit_test(test_server_dies_with_a_call_given_up),
-        cmocka_unit_test(test_client_dies), cmocka_unit_test(test_long_walk),
+        cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_given_back),
+        cmocka_unit_test(test_given_up),
+        cmocka_unit_test(test_ring_full_of_the_past),
+        cmocka_unit_test(test_server_dies),
+        cmocka_unit_test(test_server_dies_with_a_call_given_up),
+        cmocka_unit_test(test_client_dies),
+        cmocka_unit_test(test_slots_full_of_the_past_of_one_who_died),
+        cmocka_unit_test(test_long_walk),
         cmocka_unit_test(test_damaged),
     };
 
