@@ -7,30 +7,20 @@
 static const uint64_t nr_desk_closed = (uint64_t)1 << 63;
 
 static_assert(NR_DESK_PART_BYTES + NR_DESK_HEADER_BYTES <= NR_DESK_RING_BYTES / 4, "four fit");
+static_assert(sizeof(struct nr_desk_shared) % NR_LINE_BYTES == 0, "lines begin behind it");
 static_assert(offsetof(struct nr_desk_message, room) % 16 == 8, "the payload is aligned");
 
-static uint64_t nr_desk_front_bytes(void)
+uint64_t nr_desk_bytes_of(uint32_t lines_count, uint32_t bytes_count)
 {
-    return (sizeof(struct nr_desk_shared) + NR_LINE_BYTES - 1) / NR_LINE_BYTES * NR_LINE_BYTES;
+    return sizeof(struct nr_desk_shared) + 2 * nr_line_ring_memory(lines_count, bytes_count);
 }
 
-static uint64_t nr_desk_ring_bytes(void)
+void nr_desk_attach_of(struct nr_desk *desk, void *memory, enum nr_desk_side side,
+                       uint32_t lines_count, uint32_t bytes_count)
 {
-    return nr_line_ring_memory(NR_DESK_LINES, NR_DESK_RING_BYTES);
-}
-
-uint64_t nr_desk_bytes(void)
-{
-    return nr_desk_front_bytes() + 2 * nr_desk_ring_bytes();
-}
-
-void nr_desk_attach(struct nr_desk *desk, void *memory, enum nr_desk_side side)
-{
-    char *tasks = (char *)memory + nr_desk_front_bytes(), *results = tasks + nr_desk_ring_bytes();
-    const struct nr_line_ring ring = {
-        .lines_count = NR_DESK_LINES,
-        .bytes_count = NR_DESK_RING_BYTES,
-    };
+    char *tasks = (char *)memory + sizeof(struct nr_desk_shared);
+    char *results = tasks + nr_line_ring_memory(lines_count, bytes_count);
+    const struct nr_line_ring ring = {.lines_count = lines_count, .bytes_count = bytes_count};
 
     *desk = (struct nr_desk){.shared = memory, .out = ring, .in = ring};
     nr_line_ring_attach(&desk->out, side == NR_DESK_OWNER ? tasks : results);

@@ -105,8 +105,18 @@ static inline int32_t nr_desk_result_code(uint64_t header)
     return (int32_t)(uint32_t)(header >> 32);
 }
 
-uint64_t nr_desk_bytes(void);
-void nr_desk_attach(struct nr_desk *desk, void *memory, enum nr_desk_side side);
+/* With rings of any size, as line_ring.h takes them; and of the size that a pool's desk has. */
+uint64_t nr_desk_bytes_of(uint32_t lines_count, uint32_t bytes_count);
+void nr_desk_attach_of(struct nr_desk *desk, void *memory, enum nr_desk_side side,
+                       uint32_t lines_count, uint32_t bytes_count);
+static inline uint64_t nr_desk_bytes(void)
+{
+    return nr_desk_bytes_of(NR_DESK_LINES, NR_DESK_RING_BYTES);
+}
+static inline void nr_desk_attach(struct nr_desk *desk, void *memory, enum nr_desk_side side)
+{
+    nr_desk_attach_of(desk, memory, side, NR_DESK_LINES, NR_DESK_RING_BYTES);
+}
 
 /* 0, or -EAGAIN: no room. At most NR_DESK_PART_BYTES. Wakes nobody. */
 int nr_desk_put(struct nr_desk *desk, uint64_t header, const void *data, size_t size_bytes);

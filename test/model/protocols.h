@@ -19,6 +19,7 @@ extern const struct model_protocol model_slot_ring, model_slot_ring_chunks, mode
     model_slot_ring_left, model_slot_ring_steps;
 extern const struct model_protocol model_turn;
 extern const struct model_protocol model_cell;
+extern const struct model_protocol model_desk;
 extern const struct model_protocol model_topic, model_topic_chunks, model_topic_late,
     model_topic_overwriting;
 
@@ -44,6 +45,7 @@ static const struct model_protocol *const model_protocols[] = {
     &model_calls_contracts,
     &model_calls_late,
     &model_cell,
+    &model_desk,
     &model_topic,
     &model_topic_chunks,
     &model_topic_late,

@@ -113,6 +113,78 @@ static void test_turn(void **state)
     nr_desk_reopen(&worker);
     assert_true(nr_desk_begin(&worker));
     assert_int_equal(nr_desk_begun(&owner), 3);
+    assert_int_equal(nr_desk_begun_ns(&owner), 0);
+    nr_desk_stamp(&worker, 17);
+    assert_int_equal(nr_desk_begun_ns(&owner), 17);
+    owner.shared->turn = UINT32_MAX; /* and on from the start */
+    assert_true(nr_desk_turn_is_sane(&owner, UINT32_MAX, 0, false));
+    assert_true(nr_desk_begin(&worker));
+    assert_int_equal(nr_desk_begun(&owner), 0);
+    assert_true(nr_desk_turn_is_sane(&owner, UINT32_MAX, 1, false));
+    owner.shared->turn = (uint64_t)1 << 32;
+    assert_false(nr_desk_turn_is_sane(&owner, 0, 4, true));
+}
+
+/* What a worker may write that is no message: nothing of it comes through, and a message after it does not either. */
+static void test_no_messages(void **state)
+{
+    static const struct {
+        uint32_t size_bytes;
+        int64_t type;
+        int expected;
+    } cases[] = {
+        {0, 0, -EBADMSG},
+        {7, 0, -EBADMSG},
+        {8, 0, 0}, /* shorter than a header */
+        {7, 5, -EBADMSG},
+        {8, 5, 0},
+        {48, 5, 0},
+        {56, 5, -EBADMSG}, /* in two parts */
+        {113, 0, 0},
+        {NR_DESK_PART_BYTES + NR_DESK_HEADER_BYTES, 0, 0},
+        {NR_DESK_PART_BYTES + NR_DESK_HEADER_BYTES + 1, 0, -EBADMSG},
+    };
+    struct nr_desk_message message;
+    struct nr_line_room room;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        test_teardown(state);
+        test_setup(state);
+        assert_int_equal(nr_line_reserve(&worker.out, cases[i].size_bytes, cases[i].type, &room),
+                         0);
+        memset(room.first, 0, room.first_bytes);
+        nr_line_publish(&worker.out, cases[i].size_bytes, cases[i].type);
+        assert_int_equal(nr_desk_get(&owner, &message), cases[i].expected);
+        if (cases[i].expected == 0)
+            assert_int_equal(message.size_bytes, cases[i].size_bytes - NR_DESK_HEADER_BYTES);
+    }
+    /* A line that tells of something that can't be there. */
+    test_teardown(state);
+    test_setup(state);
+    char data[300] = {0};
+    assert_int_equal(nr_desk_put(&worker, 0, data, sizeof data), 0);
+    memset(owner.in.lines + 8, 0xff, 24);
+    assert_int_equal(nr_desk_get(&owner, &message), -EBADMSG);
+}
+
+/* True is said when a line is the sender's again, and not before: then somebody is woken. */
+static void test_done(void **state)
+{
+    struct nr_desk_message message;
+    char data[300] = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(nr_desk_put(&owner, i, data, i == 3 ? sizeof data : 8), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(nr_desk_get(&worker, &message), 0);
+        assert_int_equal(message.header, i);
+        assert_int_equal(message.stands_apart, i == 3);
+        assert_int_equal(nr_desk_done(&worker, &message), i >= 2);
+    }
+    assert_int_equal(nr_desk_put(&owner, 4, data, 40), 0);
+    assert_int_equal(nr_desk_get(&worker, &message), 0);
+    assert_true(nr_desk_done(&worker, &message));
 }
 
 /* Whatever stands on a desk, its owner gets a message of a size that can be, nothing, or -EBADMSG. */
@@ -152,6 +224,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_result_header, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_turn, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_no_messages, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_done, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_garbage, test_setup, test_teardown),
     };
 
