@@ -2,12 +2,13 @@
 /*
  * Contents   words - sizes - looking around - chunks - publishing - joining - receiving - repair
  *
- * Joining    [J1], [J2]: all seq_cst. A subscriber stores its cursor, counts itself in `joins`, and then finds that
- *            position t is not claimed. Whoever claims a position behind t has seen t claimed, so its look at
- *            `joins` comes after that of the subscriber at t, and sees it. So only who claims t itself may not
- *            know of the subscriber, and that uses again the slot of t - slots_count, which is older than
- *            t - capacity: the oldest that a subscriber may begin with. Who has seen it in `joins` knows its cursor
- *            by that.
+ * Joining    [J1], [J2]. A subscriber stores its cursor, counts itself in `joins`, and then finds that position t is not
+ *            claimed. Whoever claims a position behind t has seen t claimed, so its look at `joins` comes after
+ *            that of the subscriber at t, and sees it. So only who claims t itself may not know of the
+ *            subscriber, and that uses again the slot of t - slots_count, which is older than t - capacity: the
+ *            oldest that a subscriber may begin with. Who has seen it in `joins` knows its cursor by that.
+ *            Seq_cst are the count, the look at t, a claim, and a publisher's look at `joins`: else the subscriber
+ *            could miss the claim, and who has made it the subscriber.
  */
 #include "data/topic.h"
 #include "data/words.h"
@@ -53,7 +54,7 @@ static uint64_t nr_topic_loaned(uint32_t owner)
 static bool nr_topic_change(_Atomic uint64_t *place, uint64_t from, uint64_t to)
 {
     return atomic_compare_exchange_strong_explicit(place, &from, to, memory_order_seq_cst,
-                                                   memory_order_acquire);
+                                                   memory_order_relaxed);
 }
 
 /* -- sizes ------------------------------------------------------------------------------------ */
@@ -80,7 +81,6 @@ void nr_topic_attach(struct nr_topic *topic, void *memory)
     topic->chunks = (char *)topic->chunk_words + nr_topic_words_bytes(topic);
     topic->reciprocal = UINT64_MAX / topic->slots_count + 1;
     atomic_init(&topic->chunk_hint, 0);
-    atomic_init(&topic->limit, 0);
     atomic_init(&topic->checked_joins, UINT64_MAX);
     atomic_flag_clear(&topic->is_measuring);
 }
@@ -198,7 +198,7 @@ static bool nr_topic_unkeep(struct nr_topic *topic, const struct nr_topic_slot *
 static uint64_t nr_topic_measure(struct nr_topic *topic, uint32_t *ret_blocker)
 {
     bool notes = !atomic_flag_test_and_set_explicit(&topic->is_measuring, memory_order_acquire);
-    uint64_t joins = atomic_load_explicit(&topic->shared->joins, memory_order_seq_cst); /* [J2] */
+    uint64_t joins = atomic_load_explicit(&topic->shared->joins, memory_order_acquire);
     uint64_t slowest = nr_topic_slowest(topic, ret_blocker);
     uint64_t limit = slowest == UINT64_MAX ? slowest : slowest + topic->slots_count - 1;
 
@@ -228,7 +228,7 @@ int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t 
     *ret_blocker = NR_TOPIC_NOBODY;
     for (uint32_t left = nr_topic_steps(topic); left; left--) {
         struct nr_topic_slot *slot = nr_topic_at(topic, position);
-        uint64_t word = atomic_load_explicit(&slot->word, memory_order_seq_cst); /* [J2] */
+        uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire); /* [J2] */
         uint64_t end = nr_topic_word_end(word);
 
         if (end > position) { /* claimed, up to there */
@@ -270,7 +270,7 @@ bool nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim
     if (chunk != NR_TOPIC_NO_CHUNK)
         atomic_store_explicit(&topic->chunk_words[chunk],
                               nr_topic_word(claim->position, NR_TOPIC_KEPT, 0),
-                              memory_order_release);
+                              memory_order_relaxed);
     /* A plain store: only a dead owner's slot is ever taken away. [R1]: without release a subscriber could
        read the payload of the last lap. */
     atomic_store_explicit(&slot->word, nr_topic_word(claim->position, NR_TOPIC_READY, 0),
@@ -281,7 +281,7 @@ bool nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim
 static bool nr_topic_may_loan(const struct nr_topic *topic)
 {
     for (uint32_t i = 0; i < topic->chunks_count; i++)
-        if (atomic_load_explicit(&topic->chunk_words[i], memory_order_acquire) == NR_TOPIC_FREE)
+        if (atomic_load_explicit(&topic->chunk_words[i], memory_order_relaxed) == NR_TOPIC_FREE)
             return true;
     return false;
 }
@@ -320,9 +320,10 @@ static void nr_topic_show_cursor(struct nr_topic *topic, uint64_t position)
 
     while (end <= topic->me &&
            !atomic_compare_exchange_weak_explicit(&topic->shared->cursors_end, &end, topic->me + 1,
-                                                  memory_order_seq_cst, memory_order_relaxed))
+                                                  memory_order_relaxed, memory_order_relaxed))
         ;
-    atomic_store_explicit(&topic->cursors[topic->me].position, position + 1, memory_order_seq_cst);
+    /* [R2]: also of who had this index before. */
+    atomic_store_explicit(&topic->cursors[topic->me].position, position + 1, memory_order_release);
     atomic_fetch_add_explicit(&topic->shared->joins, 1, memory_order_seq_cst); /* [J1] */
 }
 
@@ -344,7 +345,7 @@ void nr_topic_join(struct nr_topic *topic, struct nr_topic_reader *ret, enum nr_
     ret->cursor = ret->next;
     if (topic->cursors_count)
         atomic_store_explicit(&topic->cursors[topic->me].position, ret->cursor + 1,
-                              memory_order_seq_cst);
+                              memory_order_release);
 }
 
 void nr_topic_leave(struct nr_topic *topic)
@@ -427,11 +428,11 @@ void nr_topic_done(struct nr_topic *topic, struct nr_topic_reader *reader, uint6
     reader->done |= (uint64_t)1 << (position - reader->cursor);
     if (!(reader->done & 1))
         return;
-    while (reader->done & 1) {
+    do {
         reader->done >>= 1;
         reader->again >>= 1;
         reader->cursor++;
-    }
+    } while (reader->done & 1);
     /* [R2]: our reads are done. */
     atomic_store_explicit(&topic->cursors[topic->me].position, reader->cursor + 1,
                           memory_order_release);
@@ -458,7 +459,7 @@ void nr_topic_catch_up(const struct nr_topic *topic, struct nr_topic_reader *rea
 bool nr_topic_may_read(const struct nr_topic *topic, const struct nr_topic_reader *reader)
 {
     uint64_t word =
-        atomic_load_explicit(&nr_topic_at(topic, reader->next)->word, memory_order_acquire);
+        atomic_load_explicit(&nr_topic_at(topic, reader->next)->word, memory_order_relaxed);
     uint64_t end = nr_topic_word_end(word);
 
     if (reader->again)
@@ -473,14 +474,13 @@ bool nr_topic_may_read(const struct nr_topic *topic, const struct nr_topic_reade
    one be kept already. Each is named by its position, so a repairer that comes late frees nothing else. */
 static void nr_topic_repair_slot(struct nr_topic *topic, struct nr_topic_slot *slot, uint32_t dead)
 {
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
     uint64_t position = nr_topic_word_end(word) - 1;
 
     if (nr_topic_word_state(word) != NR_TOPIC_WRITING || nr_topic_word_owner(word) != dead)
         return;
     nr_topic_unkeep(topic, slot, position);
-    if (position >= topic->slots_count)
-        nr_topic_unkeep(topic, slot, position - topic->slots_count);
+    nr_topic_unkeep(topic, slot, position - topic->slots_count); /* in the first lap: of no chunk */
     nr_topic_change(&slot->word, word, nr_topic_word(position, NR_TOPIC_SKIP, 0));
 }
 

@@ -14,14 +14,20 @@
 enum {
     CHUNKS_SPARE = 2,
     OBSERVER = MODEL_PROCESSES, /* who looks afterwards */
+    GONE = 3,                   /* who has died before the others begin */
     SLOTS_MOST = 3,
     WORDS = 2,
     /* variants */
     IN_CHUNKS = 1,
     OVERWRITING = 2,
     TWO_PUBLISHERS = 4,
-    LATE = 8,         /* subscribers come meanwhile */
-    NONE_BEFORE = 16, /* and what they may see is sent meanwhile as well */
+    LATE = 8,          /* subscribers come meanwhile */
+    NONE_BEFORE = 16,  /* and what they may see is sent meanwhile as well */
+    ONE_MORE = 32,     /* message; so a chunk is used again */
+    AFTER_DEATH = 128, /* GONE has claimed the slot of the first message, which has a chunk */
+    THREADS = 64,      /* the publishers are threads of one process: they share a handle */
+    SHARED_BYTES =
+        sizeof(struct nr_topic_shared) + (3 + SLOTS_MOST + 1 + SLOTS_MOST + CHUNKS_SPARE) * 64,
 };
 
 static struct nr_topic_shared *const shared = (void *)model_shared;
@@ -33,6 +39,12 @@ static struct {
     uint8_t next[MODEL_PROCESSES + 1][2]; /* to be seen of each publisher, plus one; 0: any */
     uint8_t received[MODEL_PROCESSES + 1];
 } state;
+
+static struct nr_topic *topic_of(unsigned me)
+{
+    return (model_variant() & THREADS) && me < 2 ? (void *)(model_shared + SHARED_BYTES)
+                                                 : &state.topics[me];
+}
 
 static unsigned publishers(void)
 {
@@ -59,17 +71,19 @@ static unsigned chunks(void)
 /* More than there are slots, in all with those before. */
 static unsigned messages(void)
 {
+    unsigned more = model_variant() & ONE_MORE ? 1 : 0;
+
     if (publishers() == 1)
-        return slots() + 1 - messages_before();
-    return messages_before() ? 1 : 2;
+        return slots() + 1 - messages_before() + more;
+    return (messages_before() ? 1 : 2) + more;
 }
 
-static void publish_one(unsigned me, uint64_t value);
+static bool publish_one(unsigned me, uint64_t value);
 
 static void init(void)
 {
     for (unsigned i = 0; i <= OBSERVER; i++) {
-        state.topics[i] = (struct nr_topic){
+        *topic_of(i) = (struct nr_topic){
             .slots_count = slots(),
             .slot_bytes = 64,
             .chunks_count = chunks(),
@@ -77,9 +91,9 @@ static void init(void)
             .cursors_count = model_variant() & OVERWRITING ? 0 : 3,
             .me = i,
         };
-        nr_topic_attach(&state.topics[i], model_shared);
+        nr_topic_attach(topic_of(i), model_shared);
     }
-    const struct nr_topic *topic = &state.topics[0];
+    const struct nr_topic *topic = topic_of(0);
     model_name(&shared->tail, 8, "tail");
     model_name(&shared->joins, 8, "joins");
     for (unsigned i = 0; i < topic->cursors_count; i++)
@@ -97,14 +111,22 @@ static void init(void)
     }
     for (unsigned i = model_variant() & LATE ? 2 : publishers();
          i < model_processes() && !((model_variant() & LATE) && publishers() == 2); i++)
-        nr_topic_join(&state.topics[i], &state.readers[i], NR_TOPIC_NOW, 0);
+        nr_topic_join(topic_of(i), &state.readers[i], NR_TOPIC_NOW, 0);
     for (unsigned i = 0; i < messages_before(); i++)
         publish_one(OBSERVER, 0);
+    if (model_variant() & AFTER_DEATH) {
+        struct nr_topic_claim claim;
+        uint32_t blocker;
+        publish_one(OBSERVER, 0);
+        model_assert(nr_topic_loan(topic_of(GONE)) != NR_TOPIC_NO_CHUNK);
+        model_assert(nr_topic_claim(topic_of(GONE), &claim, &blocker) == 0);
+        model_assert(claim.position == slots());
+    }
 }
 
 static void repair(unsigned me, unsigned dead)
 {
-    nr_topic_repair(&state.topics[me], dead);
+    nr_topic_repair(topic_of(me), dead);
 }
 
 /* -- publishing ------------------------------------------------------------------------------- */
@@ -117,26 +139,29 @@ static bool is_alone(unsigned me)
     return true;
 }
 
-static void claim(unsigned me, struct nr_topic_claim *ret)
+/* Threads that wait would wake each other for ever, by what they note: they give up. */
+static bool claim(unsigned me, struct nr_topic_claim *ret)
 {
     for (;;) {
         bool was_alone = is_alone(me);
         uint32_t blocker;
-        int result = nr_topic_claim(&state.topics[me], ret, &blocker);
+        int result = nr_topic_claim(topic_of(me), ret, &blocker);
         if (result == 0)
-            return;
+            return true;
         model_assert(result == -EAGAIN || result == -EBUSY);
         model_assert(result == -EBUSY || !(model_variant() & OVERWRITING));
         if (model_repair_dead(me, repair))
             continue;
+        if (model_variant() & THREADS)
+            return false;
         model_assert(!was_alone); /* full, and nobody is there who could receive */
         model_pause();
     }
 }
 
-static void publish_one(unsigned me, uint64_t value)
+static bool publish_one(unsigned me, uint64_t value)
 {
-    struct nr_topic *topic = &state.topics[me];
+    struct nr_topic *topic = topic_of(me);
     const struct nr_topic_label label = {.size_bytes = 8 * WORDS, .type = (int64_t)value};
     const uint64_t words[WORDS] = {value, value};
     uint32_t chunk = NR_TOPIC_NO_CHUNK;
@@ -151,11 +176,13 @@ static void publish_one(unsigned me, uint64_t value)
         else
             memcpy((void *)nr_topic_chunk(topic, chunk), words, sizeof words);
     }
-    claim(me, &mine);
+    if (!claim(me, &mine))
+        return false;
     model_note("claimed position", mine.position);
     if (chunk == NR_TOPIC_NO_CHUNK)
         nr_words_store(mine.slot->payload, words, sizeof words);
     nr_topic_publish(topic, &mine, chunk, &label);
+    return true;
 }
 
 static void publish_all(unsigned me)
@@ -163,7 +190,8 @@ static void publish_all(unsigned me)
     for (unsigned i = 1; i <= messages(); i++) {
         uint64_t value = 0x100 * (me + 1) + i;
         state.begun[me] = (uint8_t)i;
-        publish_one(me, value);
+        if (!publish_one(me, value))
+            return;
         state.committed[me] = (uint8_t)i;
         model_note("committed", value);
     }
@@ -200,7 +228,7 @@ static int receive_lossless(unsigned me)
     struct nr_topic_message message;
     uint64_t words[WORDS];
     uint32_t blocker;
-    int result = nr_topic_next(&state.topics[me], reader, &message, &blocker);
+    int result = nr_topic_next(topic_of(me), reader, &message, &blocker);
 
     model_assert(result == 0 || result == -EAGAIN || result == -EBUSY || result == -ENOMSG);
     if (result == 0) {
@@ -209,7 +237,7 @@ static int receive_lossless(unsigned me)
     }
     if (result == 0 || result == -ENOMSG) {
         nr_topic_take(reader, &message);
-        nr_topic_done(&state.topics[me], reader, message.position);
+        nr_topic_done(topic_of(me), reader, message.position);
         return 0;
     }
     return result;
@@ -221,18 +249,18 @@ static int receive_overwriting(unsigned me)
     struct nr_topic_message message;
     uint64_t words[WORDS];
     uint32_t blocker;
-    int result = nr_topic_peek(&state.topics[me], reader->next, &message, &blocker);
+    int result = nr_topic_peek(topic_of(me), reader->next, &message, &blocker);
 
     if (result == 0 || result == -EBADMSG) {
         if (result == 0)
             nr_words_load(words, message.payload, sizeof words);
-        bool is_intact = nr_topic_is_intact(&state.topics[me], &message);
+        bool is_intact = nr_topic_is_intact(topic_of(me), &message);
         model_assert(!is_intact || result == 0);
         if (!is_intact)
             result = -EOVERFLOW;
     }
     if (result == -EOVERFLOW) {
-        nr_topic_catch_up(&state.topics[me], reader, 0);
+        nr_topic_catch_up(topic_of(me), reader, 0);
         return 0;
     }
     if (result == 0)
@@ -269,33 +297,75 @@ static void receive_all(unsigned me)
         uint64_t told = state.received[me] + state.readers[me].lost;
         model_assert(told >= all && told <= begun);
     }
-    nr_topic_leave(&state.topics[me]);
+    nr_topic_leave(topic_of(me));
 }
 
 static void join_now(unsigned me)
 {
-    nr_topic_join(&state.topics[me], &state.readers[me], NR_TOPIC_NOW, 0);
+    nr_topic_join(topic_of(me), &state.readers[me], NR_TOPIC_NOW, 0);
     receive_all(me);
 }
 
 /* Begins with the oldest, or the one before the last: what was kept then is kept for it. */
 static void join_oldest(unsigned me)
 {
-    nr_topic_join(&state.topics[me], &state.readers[me], me & 1 ? NR_TOPIC_OLDEST : NR_TOPIC_LAST,
-                  1);
+    nr_topic_join(topic_of(me), &state.readers[me], me & 1 ? NR_TOPIC_OLDEST : NR_TOPIC_LAST, 1);
     receive_all(me);
+}
+
+/* Takes one message, leaves with it in its hand, and comes again. */
+static void come_again(unsigned me)
+{
+    struct nr_topic_message message;
+    uint64_t words[WORDS];
+    uint32_t blocker;
+
+    nr_topic_join(topic_of(me), &state.readers[me], NR_TOPIC_OLDEST, 0);
+    bool is_last = model_is_over(0);
+    int result = nr_topic_next(topic_of(me), &state.readers[me], &message, &blocker);
+    while (result < 0 && !is_last) {
+        model_pause();
+        is_last = model_is_over(0);
+        result = nr_topic_next(topic_of(me), &state.readers[me], &message, &blocker);
+    }
+    model_assert(result == 0 || result == -EAGAIN || result == -EBUSY);
+    if (result == 0) {
+        memcpy(words, (const void *)message.payload, sizeof words);
+        accept(me, &message, words);
+    }
+    nr_topic_leave(topic_of(me));
+    state.next[me][0] = 0;
+    join_now(me);
+}
+
+/* Repairs what is left of GONE, perhaps later than others, and publishes where that was. */
+static void repair_and_publish(unsigned me)
+{
+    nr_topic_repair(topic_of(me), GONE);
+    publish_all(me);
+}
+
+/* Writes into a chunk, and does not send it. */
+static void give_back(unsigned me)
+{
+    uint32_t chunk = nr_topic_loan(topic_of(me));
+
+    memset((void *)nr_topic_chunk(topic_of(me), chunk), 1, WORDS * 8);
+    nr_topic_unloan(topic_of(me), chunk);
 }
 
 /* -- afterwards ------------------------------------------------------------------------------- */
 
 static void check(void)
 {
-    struct nr_topic *topic = &state.topics[OBSERVER];
+    struct nr_topic *topic = topic_of(OBSERVER);
     struct nr_topic_message message;
     unsigned kept = 0, lent = 0;
     uint32_t blocker;
 
     model_repair_dead(OBSERVER, repair);
+    if (model_variant() & AFTER_DEATH)
+        repair(OBSERVER, GONE);
     uint64_t tail = nr_topic_tail(topic);
     for (uint64_t i = tail > slots() ? tail - slots() : 0; i < tail; i++) {
         int result = nr_topic_peek(topic, i, &message, &blocker);
@@ -317,15 +387,14 @@ static void check(void)
     model_assert(lent == (chunks() ? CHUNKS_SPARE : 0));
 }
 
-#define SCENARIO_OF(title, count, switches, deaths, ...)                                           \
+#define SCENARIO_OF(title, count, switches, stale, deaths, ...)                                    \
     {                                                                                              \
         .name = title, .processes = (count), .init = init, .check = check, .state = &state,        \
-        .state_bytes = sizeof state,                                                               \
-        .shared_bytes = sizeof *shared + (3 + SLOTS_MOST + 1 + SLOTS_MOST + CHUNKS_SPARE) * 64,    \
-        .preemptions = (switches), .stale_reads = 2, .crashes = (deaths), .may_crash = 7,          \
-        __VA_ARGS__                                                                                \
+        .state_bytes = sizeof state, .shared_bytes = SHARED_BYTES + sizeof(struct nr_topic),       \
+        .preemptions = (switches), .stale_reads = (stale), .crashes = (deaths),                    \
+        .may_crash = (deaths) ? 7 : 0, __VA_ARGS__                                                 \
     }
-#define SCENARIO(title, ...) SCENARIO_OF(title, 3, 2, 1, __VA_ARGS__)
+#define SCENARIO(title, ...) SCENARIO_OF(title, 3, 2, 2, 1, __VA_ARGS__)
 
 #define ONE_TO_TWO .run = {publish_all, receive_all, receive_all}, .symmetric = 6
 #define TWO_TO_ONE                                                                                 \
@@ -341,14 +410,29 @@ static const struct model_scenario scenarios_late[] = {
              .run = {publish_all, join_now, receive_all}, .variant = LATE),
     SCENARIO("one publisher, two subscribers, one comes late and begins with the oldest",
              .run = {publish_all, join_oldest, receive_all}, .variant = LATE),
-    SCENARIO_OF("one publisher, one subscriber that comes late", 2, 4, 0,
+    SCENARIO_OF("one publisher, one subscriber that comes late", 2, 4, 2, 0,
                 .run = {publish_all, join_now}, .variant = LATE | NONE_BEFORE),
+    SCENARIO_OF("one publisher, one subscriber that comes late and begins with the oldest", 2, 3, 3,
+                0, .run = {publish_all, join_oldest}, .variant = LATE | NONE_BEFORE),
+    SCENARIO_OF("two threads that publish, one subscriber that comes late", 3, 2, 2, 0,
+                .run = {publish_all, publish_all, join_oldest}, .symmetric = 3,
+                .variant = LATE | TWO_PUBLISHERS | THREADS | ONE_MORE),
     SCENARIO("two publishers, one subscriber that comes late",
              .run = {publish_all, publish_all, join_oldest}, .symmetric = 3,
              .variant = LATE | TWO_PUBLISHERS),
 };
 
 static const struct model_scenario scenarios_chunks[] = {
+    SCENARIO_OF("one publisher, one subscriber, a chunk that is used again", 2, 2, 2, 1,
+                .run = {publish_all, receive_all}, .variant = IN_CHUNKS | ONE_MORE),
+    SCENARIO_OF("one publisher, one subscriber that leaves and comes again", 2, 2, 2, 0,
+                .run = {publish_all, come_again},
+                .variant = IN_CHUNKS | ONE_MORE | LATE | NONE_BEFORE),
+    SCENARIO_OF("one publisher, one that gives its chunk back", 2, 2, 2, 1,
+                .run = {publish_all, give_back}, .variant = IN_CHUNKS | LATE | NONE_BEFORE),
+    SCENARIO_OF("two repairers that publish", 2, 2, 2, 1,
+                .run = {repair_and_publish, repair_and_publish}, .symmetric = 3,
+                .variant = IN_CHUNKS | TWO_PUBLISHERS | LATE | AFTER_DEATH | ONE_MORE),
     SCENARIO("one publisher, two subscribers", ONE_TO_TWO, .variant = IN_CHUNKS),
     SCENARIO("two publishers, one subscriber", TWO_TO_ONE | IN_CHUNKS),
 };
@@ -356,6 +440,8 @@ static const struct model_scenario scenarios_chunks[] = {
 static const struct model_scenario scenarios_overwriting[] = {
     SCENARIO("one publisher, two subscribers", ONE_TO_TWO, .variant = OVERWRITING),
     SCENARIO("two publishers, one subscriber", TWO_TO_ONE | OVERWRITING),
+    SCENARIO_OF("one publisher, one subscriber, a chunk that is used again", 2, 2, 2, 1,
+                .run = {publish_all, receive_all}, .variant = OVERWRITING | IN_CHUNKS | ONE_MORE),
     SCENARIO("one publisher, two subscribers, chunks", ONE_TO_TWO,
              .variant = OVERWRITING | IN_CHUNKS),
     SCENARIO("two publishers, one subscriber, chunks", TWO_TO_ONE | OVERWRITING | IN_CHUNKS),

@@ -10,21 +10,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CURSORS = 4, READY = 2, SKIP = 3 };
+enum { CURSORS = 4, READY = 2, SKIP = 3, KEPT = 2 };
 
 static struct nr_topic topic;
 static void *memory;
 
 static void topic_make(uint32_t capacity, uint32_t cursors)
 {
-    topic = (struct nr_topic){
-        .slots_count = capacity + 1,
-        .slot_bytes = 64,
-        .chunks_count = capacity + 3,
-        .chunk_bytes = 64,
-        .cursors_count = cursors,
-        .me = 1,
-    };
+    memset(&topic, 0x5b, sizeof topic); /* what stands in a handle does not matter, but for these */
+    atomic_init(&topic.checked_joins, 0);
+    topic.slots_count = capacity + 1;
+    topic.slot_bytes = 64;
+    topic.chunks_count = capacity + 3;
+    topic.chunk_bytes = 64;
+    topic.cursors_count = cursors;
+    topic.me = 1;
     free(memory);
     memory = aligned_alloc(64, nr_topic_bytes(&topic));
     assert_non_null(memory);
@@ -93,6 +93,14 @@ static void topic_advance(uint64_t position)
     for (uint64_t p = position - topic.slots_count; p < position; p++)
         slot_of(p)->word = ((p + 1) << 16) | (SKIP << 12);
     topic.shared->tail = position;
+}
+
+static int peek(uint64_t position)
+{
+    struct nr_topic_message message;
+    uint32_t blocker;
+
+    return nr_topic_peek(&topic, position, &message, &blocker);
 }
 
 static void test_sizes_and_positions(void **state)
@@ -182,15 +190,135 @@ static void test_hands(void **state)
     assert_int_equal(receive(&reader), NR_TOPIC_HELD_MOST);
 }
 
-/* -- one thing at a time ----------------------------------------------------------------------- */
+/* What a publisher notes of the subscribers it looks at again only when it has to. */
+static void test_limit_is_noted(void **state)
+{
+    struct nr_topic_reader readers[2];
+    uint32_t blocker;
 
-static int peek(uint64_t position)
+    (void)state;
+    topic_make(3, CURSORS);
+    topic.shared->cursors_end = 2;
+    topic.cursors[1].position = 1;
+    for (uint64_t v = 0; v < 3; v++)
+        assert_int_equal(publish(2 * v), 0);
+    assert_int_equal(publish(0), -EAGAIN);
+    topic_make(3, CURSORS);
+    assert_int_equal(publish(0), 0);
+    assert_true(topic.checked_joins == 0 && topic.limit == UINT64_MAX);
+    nr_topic_join(&topic, &readers[0], NR_TOPIC_NOW, 0);
+    assert_int_equal(topic.shared->cursors_end, 2);
+    for (uint64_t v = 2; v <= 6; v += 2)
+        assert_int_equal(publish(v), 0);
+    assert_true(topic.checked_joins == 1 && topic.limit == 4);
+    assert_int_equal(receive(&readers[0]), 2);
+    assert_int_equal(receive(&readers[0]), 4);
+    assert_int_equal(publish(8), 0);
+    assert_true(topic.limit == 6);
+    topic.cursors[1].position = 1; /* nobody looks */
+    assert_int_equal(publish(10), 0);
+    topic.cursors[1].position = 4;
+    /* The first of the slowest; whoever has an index below counts as well, and one that was never used does not. */
+    topic.me = 3;
+    nr_topic_join(&topic, &readers[1], NR_TOPIC_OLDEST, 0);
+    assert_int_equal(topic.shared->cursors_end, 4);
+    assert_int_equal(nr_topic_slowest(&topic, &blocker), 3);
+    assert_int_equal(blocker, 1);
+    topic.me = 0;
+    nr_topic_join(&topic, &readers[0], NR_TOPIC_NOW, 0);
+    assert_int_equal(topic.shared->cursors_end, 4);
+    topic.shared->cursors_end = 3;
+    topic.cursors[3].position = 1;
+    assert_int_equal(nr_topic_slowest(&topic, &blocker), 3);
+    topic.shared->cursors_end = 4711;
+    topic.cursors[3].position = 3;
+    slot_of(0)->word = 1; /* behind the cursors */
+    assert_int_equal(nr_topic_slowest(&topic, &blocker), 2);
+    assert_int_equal(blocker, 3);
+}
+
+static bool publish_chunk(uint32_t chunk)
+{
+    const struct nr_topic_label label = {.size_bytes = 8, .sender_pid = 4711, .type = -1};
+    struct nr_topic_claim claim;
+    uint32_t blocker;
+
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
+    assert_int_equal(topic.shared->tail, claim.position + 1);
+    return nr_topic_publish(&topic, &claim, chunk, &label);
+}
+
+/* Not at once what was just free, but what the cache has. */
+static void test_chunks(void **state)
 {
     struct nr_topic_message message;
     uint32_t blocker;
 
-    return nr_topic_peek(&topic, position, &message, &blocker);
+    (void)state;
+    topic_make(2, 0); /* 3 slots, 5 chunks */
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(nr_topic_loan(&topic), i);
+    nr_topic_unloan(&topic, 2);
+    assert_int_equal(nr_topic_loan(&topic), 3);
+    assert_int_equal(nr_topic_loan(&topic), 4);
+    assert_int_equal(nr_topic_loan(&topic), 2);
+    assert_int_equal(nr_topic_loan(&topic), NR_TOPIC_NO_CHUNK);
+    assert_false(publish_chunk(2));
+    assert_int_equal(nr_topic_peek(&topic, 0, &message, &blocker), 0);
+    assert_true(message.label.sender_pid == 4711 && message.label.type == -1);
+    assert_ptr_equal(message.payload, nr_topic_chunk(&topic, 2));
+    assert_false(publish_chunk(NR_TOPIC_NO_CHUNK));
+    assert_false(publish_chunk(4));
+    assert_true(publish_chunk(NR_TOPIC_NO_CHUNK)); /* where 2 was */
+    assert_false(publish_chunk(NR_TOPIC_NO_CHUNK));
+    nr_topic_unloan(&topic, 0);
+    assert_int_equal(nr_topic_loan(&topic), 2);
+    /* A name that is none. */
+    slot_of(2)->chunk = topic.chunks_count + 1;
+    topic.chunk_words[topic.chunks_count] = topic.chunk_words[4];
+    assert_false(publish_chunk(NR_TOPIC_NO_CHUNK));
+    assert_true(topic.chunk_words[topic.chunks_count] == topic.chunk_words[4]);
 }
+
+/* Its slot, the chunk of the last lap, the new one, its loan and its cursor; and nothing else. */
+static void test_repair(void **state)
+{
+    struct nr_topic_reader reader;
+    struct nr_topic_claim claim;
+    uint32_t blocker;
+
+    (void)state;
+    topic_make(2, CURSORS);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_false(publish_chunk(nr_topic_loan(&topic)));
+    topic.me = 3;
+    nr_topic_join(&topic, &reader, NR_TOPIC_NOW, 0);
+    assert_int_equal(nr_topic_loan(&topic), 3);
+    assert_int_equal(nr_topic_loan(&topic), 4);
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
+    uint64_t loaned = topic.chunk_words[4];
+    topic.chunk_words[topic.chunks_count] = loaned; /* there is none */
+    nr_topic_repair(&topic, 2);
+    assert_true(topic.chunk_words[0] && topic.chunk_words[3] && claim.slot->word != claim.before);
+    nr_topic_repair(&topic, 3);
+    assert_int_equal(peek(3), -ENOMSG);
+    assert_true(!topic.chunk_words[0] && topic.chunk_words[1] && topic.chunk_words[2]);
+    assert_true(!topic.chunk_words[3] && !topic.chunk_words[4]);
+    assert_true(topic.chunk_words[topic.chunks_count] == loaned);
+    assert_int_equal(nr_topic_slowest(&topic, &blocker), UINT64_MAX);
+    /* It had said that the new one is kept, and not published it. */
+    assert_int_equal(nr_topic_loan(&topic), 0);
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
+    claim.slot->chunk = 1;
+    topic.chunk_words[0] = ((claim.position + 1) << 16) | (KEPT << 12);
+    nr_topic_repair(&topic, 3);
+    assert_true(!topic.chunk_words[0] && peek(claim.position) == -ENOMSG);
+    uint64_t first = slot_of(0)->word;
+    nr_topic_repair(&topic, CURSORS); /* no subscriber can have that number */
+    assert_true(slot_of(0)->word == first);
+}
+
+/* -- one thing at a time ----------------------------------------------------------------------- */
 
 static void test_room(void **state)
 {
@@ -308,7 +436,9 @@ static void test_limits(void **state)
     topic_make(3, 0); /* words of no lap that there is */
     topic_advance(1000);
     slot_of(1000)->word = (996 << 16) | (READY << 12);
+    blocker = 2;
     assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), -EBADMSG);
+    assert_int_equal(blocker, NR_TOPIC_NOBODY);
     slot_of(1000)->word = 0;
     assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), -EBADMSG);
     slot_of(1000)->word = (997 << 16) | (READY << 12);
@@ -367,6 +497,14 @@ static void test_catch_up(void **state)
         assert_int_equal(reader.next, cases[i].expected);
         assert_int_equal(reader.lost, 100 + cases[i].expected - cases[i].next);
     }
+    topic_make(4, 0); /* the youngest that there is */
+    for (uint64_t v = 0; v < 20; v++)
+        assert_int_equal(publish(2 * v), 0);
+    for (unsigned times = 2; times < 4; times++) {
+        struct nr_topic_reader late = {0};
+        nr_topic_catch_up(&topic, &late, times);
+        assert_int_equal(late.next, 19);
+    }
     struct nr_topic_reader reader = {0}; /* there is not as much */
     topic_make(8, 0);
     assert_int_equal(publish(0), 0);
@@ -400,6 +538,44 @@ static void test_deliveries(void **state)
     assert_int_equal(nr_topic_next(&topic, &reader, &message, &blocker), 0);
     assert_int_equal(message.position, 1);
     assert_int_equal(message.deliveries, 1);
+    for (uint64_t v = 0; v < 63; v++) { /* until one stands where position 0 was counted */
+        assert_int_equal(publish(2 * v), 0);
+        assert_true(receive(&reader) >= 0);
+    }
+    assert_int_equal(nr_topic_next(&topic, &reader, &message, &blocker), 0);
+    assert_int_equal(message.position, NR_TOPIC_HELD_MOST);
+    assert_int_equal(message.deliveries, 1);
+}
+
+/* One that was given back, when those before it are done with. */
+static void test_given_back_behind(void **state)
+{
+    struct nr_topic_message held[3], message;
+    struct nr_topic_reader reader;
+    uint32_t blocker;
+
+    (void)state;
+    topic_make(4, CURSORS);
+    nr_topic_join(&topic, &reader, NR_TOPIC_NOW, 0);
+    for (uint64_t v = 0; v < 3; v++)
+        assert_int_equal(publish(2 * v), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(nr_topic_next(&topic, &reader, &held[i], &blocker), 0);
+        nr_topic_take(&reader, &held[i]);
+    }
+    assert_false(nr_topic_may_read(&topic, &reader));
+    nr_topic_give_back(&reader, held[1].position);
+    assert_true(nr_topic_may_read(&topic, &reader));
+    assert_int_equal(publish(6), 0);
+    nr_topic_done(&topic, &reader, held[2].position);
+    nr_topic_done(&topic, &reader, held[0].position);
+    assert_int_equal(nr_topic_next(&topic, &reader, &message, &blocker), 0);
+    assert_int_equal(message.position, 1);
+    nr_topic_take(&reader, &message);
+    assert_int_equal(nr_topic_next(&topic, &reader, &message, &blocker), 0);
+    assert_int_equal(message.position, 3);
+    nr_topic_done(&topic, &reader, 1);
+    assert_int_equal(nr_topic_slowest(&topic, &blocker), 3);
 }
 
 /* Whatever stands there: no crash, no walk without end, an error. */
@@ -442,6 +618,9 @@ int main(void)
         cmocka_unit_test(test_sizes_and_positions),
         cmocka_unit_test(test_last_with_skips),
         cmocka_unit_test(test_hands),
+        cmocka_unit_test(test_limit_is_noted),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_repair),
         cmocka_unit_test(test_room),
         cmocka_unit_test(test_what_is_there),
         cmocka_unit_test(test_a_lap_behind),
@@ -449,6 +628,7 @@ int main(void)
         cmocka_unit_test(test_starts),
         cmocka_unit_test(test_catch_up),
         cmocka_unit_test(test_deliveries),
+        cmocka_unit_test(test_given_back_behind),
         cmocka_unit_test(test_damaged),
     };
 
