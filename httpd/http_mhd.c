@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 enum {
-    NR_HTTP_TARGET_BYTES = 8192,
+    NR_HTTP_TARGET_BYTES = 8192, /* longer ones are refused */
     NR_HTTP_CONNECTION_BYTES = 16 * 1024, /* a request with its headers; cleared after each one */
     NR_HTTP_EXCESS = 64,                  /* connections beyond the limit that are told so */
     NR_HTTP_DRAIN_IDLE_NS = 1000000000,
@@ -52,6 +52,7 @@ struct nr_http_call {
     int status;
     bool is_guarded, is_begun;
     char method[16];
+    char *path; /* room for the decoded one, behind the target: not on the stack, where it costs a child two pages */
     char target[];
 };
 
@@ -86,7 +87,7 @@ static void *nr_http_receive(void *context, const char *target, struct MHD_Conne
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(handle, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     size_t length = strlen(target);
-    struct nr_http_call *call = malloc(sizeof *call + length + 1);
+    struct nr_http_call *call = malloc(sizeof *call + 2 * (length + 1));
 
     (void)context;
     if (!call)
@@ -96,6 +97,7 @@ static void *nr_http_receive(void *context, const char *target, struct MHD_Conne
         .handle = handle,
         .target_at = target,
         .begin_ns = nr_http_now_ns(),
+        .path = call->target + length + 1,
     };
     memcpy(call->target, target, length + 1);
     return call;
@@ -229,18 +231,17 @@ static enum MHD_Result nr_http_give(struct nr_http_call *call, const struct nr_h
 static void nr_http_ask(struct nr_http_call *call, bool is_head, struct nr_http_answer *answer)
 {
     struct nr_http *http = call->connection->http;
-    char path[NR_HTTP_TARGET_BYTES];
     struct nr_http_request request = {
         .target = call->target,
-        .path = path,
+        .path = call->path,
         .address = call->connection->address,
         .is_head = is_head,
         .handle = call->handle,
     };
 
-    if (strlen(call->target) >= sizeof path) {
+    if (strlen(call->target) >= NR_HTTP_TARGET_BYTES) {
         nr_http_say(answer, 414, "the target is longer than 8191 bytes");
-    } else if (!nr_request_guard_path(call->target, path, &request.query)) {
+    } else if (!nr_request_guard_path(call->target, call->path, &request.query)) {
         nr_http_say(answer, 400, "the target is no path");
         answer->closes = true;
     } else {

@@ -222,11 +222,10 @@ static int nr_httpd_open_control(struct nr_httpd *httpd)
         .size_bytes = sizeof options,
         .create = NARU_CREATE,
         .message_size_max_bytes = sizeof(struct nr_service_order),
-        .participants_max = NR_SCORE_WORKERS_MAX + 16,
     };
     char uri[NR_SCORE_NAME_BYTES + 16];
 
-    snprintf(uri, sizeof uri, "%scontrol", httpd->service.board.prefix);
+    snprintf(uri, sizeof uri, "mq://%scontrol", httpd->service.board.name);
     naru_unlink(uri); /* an earlier master's */
     return naru_open(&httpd->control, uri, NARU_RECEIVER, &options);
 }
@@ -255,10 +254,10 @@ static int nr_httpd_start(struct nr_httpd *httpd)
         nr_output_complain("--root %s: %s", options->root, strerror(-result));
         return NR_EXIT_FAILURE;
     }
-    /* Prefork has one place more, for a reload. */
-    int places = options->workers + (options->mode == NR_HTTPD_PREFORK);
+    bool is_prefork = options->mode == NR_HTTPD_PREFORK;
     if (nr_scoreboard_create(&service->board, httpd->listening.host, httpd->listening.port,
-                             places) < 0 ||
+                             options->workers + is_prefork, /* one more, for a reload */
+                             is_prefork ? NR_SCOREBOARD_NAMED : NR_SCOREBOARD_INHERITED) < 0 ||
         nr_httpd_open_control(httpd) < 0) {
         nr_output_complain("the scoreboard: %s", naru_error_text());
         return NR_EXIT_FAILURE;
@@ -272,7 +271,7 @@ static void nr_httpd_end(struct nr_httpd *httpd)
     char uri[NR_SCORE_NAME_BYTES + 16];
 
     if (httpd->control) {
-        snprintf(uri, sizeof uri, "%scontrol", httpd->service.board.prefix);
+        snprintf(uri, sizeof uri, "mq://%scontrol", httpd->service.board.name);
         naru_close(httpd->control);
         naru_unlink(uri);
     }

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * scoreboard -- what each worker does, in shared memory: a cell for each place of a worker
+ * scoreboard -- what each worker does, in shared memory, at a place for each worker
  *
- * What       A worker writes its cell at each request's begin and end; any process reads all of them. A place
+ * What       A worker writes its place at each request's begin and end; any process reads all of them. A place
  *            outlives its workers: who takes it over goes on from the counts of who was there before, also if
  *            that one was killed in the middle of writing.
- * Names      shm://httpd-HOST-PORT-INDEX, so that `naru cell` and `naru stat` show them as well; the master's own
- *            is ...-master.
+ * Forms      Named: a cell a place, shm://httpd-HOST-PORT-INDEX, so that `naru cell` and `naru stat` show them as well.
+ *            Inherited: one segment without a name; to take a place over costs no system call, which counts where a process
+ *            lives for one connection. The master's own is always a cell, ...-master.
+ * Ordering   Of an inherited place: the two copies take turns, and the number of the newest is stored behind it [R1]. A
+ *            reader that sees the same number before [A1] and behind [A2] its look has a whole copy.
  * Death      Of a worker: its last whole state stands. Of the master: the next one at the same address removes
  *            what is left.
  * Cost       About 0.1 us a request.
  */
 #include <naru/endpoint.h>
+#include <naru/shm.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -63,21 +67,33 @@ struct nr_score_master {
     } deaths[NR_SCORE_DEATHS];
 };
 
+/* One of the inherited form: its worker's to write. */
+struct nr_score_place {
+    uint64_t newest; /* odd: copies[1] */
+    struct nr_score copies[2];
+};
+
 struct nr_scoreboard {
-    char prefix[NR_SCORE_NAME_BYTES]; /* shm://httpd-HOST-PORT- */
+    char name[NR_SCORE_NAME_BYTES]; /* httpd-HOST-PORT-: its objects' names begin with it */
     int workers;
-    struct naru_endpoint *writer; /* of one place, or of the master's */
-    struct naru_endpoint **readers;
+    int index;                      /* the place that is ours to write; -1: the master's */
+    struct naru_shm *segment;       /* NULL: the named form */
+    struct naru_endpoint *writer;   /* of one place, or of the master's */
+    struct naru_endpoint **readers; /* of the places */
     struct naru_endpoint *master_reader;
     struct nr_score *scores; /* the newest that was read, for each place */
     struct nr_score_master master;
 };
 
+enum nr_scoreboard_form { NR_SCOREBOARD_NAMED, NR_SCOREBOARD_INHERITED };
+
 /* In the master, before the first worker: removes what an earlier master left, and creates all places. */
-int nr_scoreboard_create(struct nr_scoreboard *board, const char *host, int port, int workers);
+int nr_scoreboard_create(struct nr_scoreboard *board, const char *host, int port, int workers,
+                         enum nr_scoreboard_form form);
 void nr_scoreboard_remove(struct nr_scoreboard *board);
 
-/* In a new worker: writes the place `index` from now on, and goes on from the counts that its master has read there. */
+/* In a new worker: writes the place `index` from now on, and goes on from the counts that stand there; of a cell, from those
+   that its master has read last (nr_scoreboard_read_place()). */
 int nr_scoreboard_take(struct nr_scoreboard *board, int index, struct nr_score *ret_score);
 void nr_scoreboard_write(struct nr_scoreboard *board, const struct nr_score *score);
 void nr_scoreboard_write_master(struct nr_scoreboard *board);

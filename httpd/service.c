@@ -50,7 +50,7 @@ static int nr_service_order(const struct nr_service *service, const struct nr_se
     struct naru_endpoint *control;
     char uri[NR_SCORE_NAME_BYTES + 16];
 
-    snprintf(uri, sizeof uri, "%scontrol", service->board.prefix);
+    snprintf(uri, sizeof uri, "mq://%scontrol", service->board.name);
     int result = naru_open(&control, uri, NARU_SENDER, &attach);
     if (result < 0)
         return result;
