@@ -112,9 +112,12 @@ int naru_send_many(struct naru_endpoint *endpoint, const struct naru_message *me
         struct nr_deadline deadline = nr_deadline_in(timeout_ns);
         result = endpoint->transport->send_many(endpoint, messages, sent, &deadline);
         nr_core_arm_send(endpoint, result, messages->size_bytes);
-        for (int i = 0; i < result; i++) {
-            nr_count_add(&endpoint->counts->sent_messages, 1);
-            nr_count_add(&endpoint->counts->sent_bytes, messages[i].size_bytes);
+        uint64_t bytes = 0;
+        for (int i = 0; i < result; i++)
+            bytes += messages[i].size_bytes;
+        if (result > 0) {
+            nr_count_add(&endpoint->counts->sent_messages, (uint64_t)result);
+            nr_count_add(&endpoint->counts->sent_bytes, bytes);
         }
         return nr_core_leave(endpoint, result);
     }
@@ -244,9 +247,12 @@ int naru_recv(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
     return nr_transfer_recv_data(endpoint, data, capacity_bytes, ret_size_bytes, timeout_ns);
 }
 
+/* What is there already and needs no waiting, as far as the transport has a short way for that. */
 static size_t nr_transfer_recv_more(struct naru_endpoint *endpoint, struct naru_message *messages,
                                     size_t count)
 {
+    if (!endpoint->transport->recv_more || __atomic_load_n(&endpoint->kept_count, __ATOMIC_ACQUIRE))
+        return 0;
     size_t received = endpoint->transport->recv_more(endpoint, messages, count);
     uint64_t bytes = 0;
 
@@ -268,7 +274,7 @@ int naru_recv_many(struct naru_endpoint *endpoint, struct naru_message *messages
     if (!messages || !count || count > INT32_MAX)
         return nr_fail(-EINVAL, "naru_recv_many() takes room for 1 to %d messages, not %zu",
                        INT32_MAX, count);
-    for (received = 0; received < count; received++) {
+    for (received = nr_transfer_recv_more(endpoint, messages, count); received < count;) {
         struct naru_message *message = &messages[received];
         struct nr_deadline deadline = nr_deadline_in(received ? 0 : timeout_ns);
         struct nr_in in = {.message = message};
@@ -281,9 +287,8 @@ int naru_recv_many(struct naru_endpoint *endpoint, struct naru_message *messages
         result = nr_transfer_recv(endpoint, &in, &deadline);
         if (result < 0)
             break;
-        if (endpoint->transport->recv_more &&
-            !__atomic_load_n(&endpoint->kept_count, __ATOMIC_ACQUIRE))
-            received += nr_transfer_recv_more(endpoint, message + 1, count - received - 1);
+        received++;
+        received += nr_transfer_recv_more(endpoint, message + 1, count - received);
     }
     return received ? (int)received : nr_core_leave(endpoint, result);
 }

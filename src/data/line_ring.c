@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contents   stamps - sizes - taking one's place - sending - receiving - the short way
+ * Contents   what stands apart, and sizes - taking one's place - sending - receiving - the short way
  *
  * [R1] The stamp is stored last, with release: a receiver that loads it with acquire [A1] sees the payload, and the
  *      INSIDE stamp of a second line. Without it, it could read what the lap before has left there.
@@ -11,74 +11,18 @@
  * A line is valid for its lap only, and in each lap each line gets a stamp of that lap or INSIDE: so 16 bits of
  * lap are enough, as one would be.
  */
-#include "data/line_ring.h"
+#include "data/line.h"
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 
-/* -- stamps ----------------------------------------------------------------------------------- */
+/* -- what stands apart, and sizes ------------------------------------------------------------- */
 
-enum { NR_LINE_NONE, NR_LINE_INSIDE, NR_LINE_SMALL, NR_LINE_ONE, NR_LINE_APART };
 enum {
-    NR_LINE_LAP_SHIFT = 4,
-    NR_LINE_LAP_MASK = 0xffff,
-    NR_LINE_SIZE_SHIFT = 20, /* ONE: 8 bits of size, then is_typed */
-    NR_LINE_SIZE_MASK = 0xff,
-    NR_LINE_TYPED_SHIFT = 28,
-    NR_LINE_CODE_BITS = 6, /* SMALL */
-    NR_LINE_CODE_MASK = 63,
-    NR_LINE_SMALL_MOST = 7, /* messages; and 8-byte units */
-    NR_LINE_INDEX_BITS = 3,
+    NR_LINE_TAKING_MOST = 1 + 8, /* lines between head and taking */
     NR_LINE_NEAR_BYTES = 8 * 1024,
     NR_LINE_NEAR_MOST_BYTES = 4 * 1024, /* of a message that comes back there */
 };
-
-struct nr_line {
-    _Atomic uint64_t stamp;
-    char room[NR_LINE_ROOM_BYTES];
-};
-static_assert(sizeof(struct nr_line) == NR_LINE_BYTES, "a cache line");
-
-static struct nr_line *nr_line_at(const struct nr_line_ring *ring, uint64_t line)
-{
-    return (struct nr_line *)(void *)(ring->lines +
-                                      (line & (ring->lines_count - 1)) * NR_LINE_BYTES);
-}
-
-/* What a valid stamp of that line begins with, with a kind. */
-static uint64_t nr_line_stamp(const struct nr_line_ring *ring, uint64_t line, unsigned kind)
-{
-    return ((line >> ring->lap_shift & NR_LINE_LAP_MASK) << NR_LINE_LAP_SHIFT) | kind;
-}
-
-/* The kind of a stamp if it is valid for that line; else NONE. Zeroed memory has the lap of the first round. */
-static unsigned nr_line_kind(const struct nr_line_ring *ring, uint64_t line, uint64_t stamp)
-{
-    unsigned kind = stamp & 15;
-
-    if (kind < NR_LINE_SMALL || kind > NR_LINE_APART ||
-        (stamp >> NR_LINE_LAP_SHIFT & NR_LINE_LAP_MASK) !=
-            (line >> ring->lap_shift & NR_LINE_LAP_MASK))
-        return NR_LINE_NONE;
-    return kind;
-}
-
-static unsigned nr_line_code(uint64_t stamp, unsigned index)
-{
-    return index >= NR_LINE_SMALL_MOST
-               ? 0
-               : stamp >> (NR_LINE_SIZE_SHIFT + NR_LINE_CODE_BITS * index) & NR_LINE_CODE_MASK;
-}
-
-static unsigned nr_line_units(uint32_t size_bytes)
-{
-    return (size_bytes + 7) / 8;
-}
-
-static uint64_t nr_line_position(uint64_t line, unsigned index)
-{
-    return line << NR_LINE_INDEX_BITS | index;
-}
 
 struct nr_line_apart { /* in the room of an APART line */
     uint64_t position;
@@ -93,8 +37,6 @@ static unsigned nr_line_one_lines(uint64_t stamp)
                      (stamp >> NR_LINE_TYPED_SHIFT & 1 ? NR_LINE_TYPE_BYTES : 0);
     return bytes > NR_LINE_ROOM_BYTES ? 2 : 1;
 }
-
-/* -- sizes ------------------------------------------------------------------------------------ */
 
 static uint64_t nr_line_round(uint64_t bytes)
 {
@@ -152,6 +94,12 @@ static int nr_line_step(const struct nr_line_ring *ring, uint64_t *line,
         return 0;
     if (kind == NR_LINE_APART && !nr_line_apart_get(ring, *line, apart))
         return -EBADMSG;
+    if (kind == NR_LINE_RUN) {
+        if (!nr_line_run_has(stamp, 0))
+            return -EBADMSG;
+        *line = nr_line_run_next(*line, NR_LINE_SMALL_MOST, stamp) >> NR_LINE_INDEX_BITS;
+        return 1;
+    }
     *line += kind == NR_LINE_ONE ? nr_line_one_lines(stamp) : 1;
     return 1;
 }
@@ -194,9 +142,11 @@ static int nr_line_sit_receiver(struct nr_line_ring *ring)
     ring->units = 0;
     uint64_t stamp =
         atomic_load_explicit(&nr_line_at(ring, ring->line)->stamp, memory_order_relaxed);
-    if (ring->index && nr_line_kind(ring, ring->line, stamp) != NR_LINE_SMALL)
+    unsigned kind = nr_line_kind(ring, ring->line, stamp);
+    if (ring->index && kind != NR_LINE_SMALL &&
+        !(kind == NR_LINE_RUN && nr_line_run_has(stamp, ring->index)))
         return -EBADMSG;
-    for (unsigned i = 0; i < ring->index; i++) {
+    for (unsigned i = 0; i < ring->index && kind == NR_LINE_SMALL; i++) {
         unsigned code = nr_line_code(stamp, i);
         if (code == 0)
             return -EBADMSG;
@@ -204,8 +154,8 @@ static int nr_line_sit_receiver(struct nr_line_ring *ring)
     }
     if (ring->units > NR_LINE_SMALL_MOST)
         return -EBADMSG;
-    /* From a line that is done with, over the two of the next message. */
-    if (taking > head && (taking >> NR_LINE_INDEX_BITS) - ring->line > 3)
+    /* From a line that is done with, over those of the next message, or of its run. */
+    if (taking > head && (taking >> NR_LINE_INDEX_BITS) - ring->line > NR_LINE_TAKING_MOST)
         return -EBADMSG;
     ring->redelivered_until = ring->at_most_once ? 0 : taking;
     if (!ring->at_most_once || taking <= head)
@@ -257,7 +207,7 @@ static int nr_line_look(struct nr_line_ring *ring)
     return result;
 }
 
-static int nr_line_need(struct nr_line_ring *ring, unsigned lines)
+int nr_line_need(struct nr_line_ring *ring, unsigned lines)
 {
     if (ring->line + lines - ring->head_line <= ring->lines_count)
         return 0;
@@ -265,12 +215,6 @@ static int nr_line_need(struct nr_line_ring *ring, unsigned lines)
     if (result < 0)
         return result;
     return ring->line + lines - ring->head_line <= ring->lines_count ? 0 : -EAGAIN;
-}
-
-/* One like it would not fit beside it: the receiver then needs not look at this line again for more. */
-static bool nr_line_stands_alone(size_t size_bytes)
-{
-    return size_bytes > 8 * (NR_LINE_SMALL_MOST / 2);
 }
 
 static bool nr_line_fits_open(const struct nr_line_ring *ring, uint32_t size_bytes, int64_t type)
@@ -396,37 +340,6 @@ void nr_line_publish_apart(struct nr_line_ring *ring, uint32_t size_bytes, int64
 
 /* -- receiving -------------------------------------------------------------------------------- */
 
-/*
- * The stamp of the line with the next message: *line, *index are moved on to it if need be, and *units told to start
- * anew. NONE if there is none. A line that had something and has no more is done with as soon as the next one is
- * valid: its stamp is then looked at once more, since the sender may have added to it before it went on. The next line's
- * stamp has ordered that.
- */
-static unsigned nr_line_find(const struct nr_line_ring *ring, uint64_t *line, unsigned *index,
-                             uint64_t *ret_stamp)
-{
-    uint64_t stamp =
-        atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_acquire); /* [A1] */
-    unsigned kind = nr_line_kind(ring, *line, stamp);
-
-    if (kind == NR_LINE_SMALL && !nr_line_code(stamp, *index)) {
-        uint64_t next = atomic_load_explicit(&nr_line_at(ring, *line + 1)->stamp,
-                                             memory_order_acquire); /* [A1] */
-        unsigned next_kind = nr_line_kind(ring, *line + 1, next);
-        if (next_kind == NR_LINE_NONE)
-            return NR_LINE_NONE;
-        stamp = atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_relaxed);
-        if (!nr_line_code(stamp, *index)) {
-            ++*line;
-            *index = 0;
-            stamp = next;
-            kind = next_kind;
-        }
-    }
-    *ret_stamp = stamp;
-    return kind;
-}
-
 bool nr_line_may_peek(const struct nr_line_ring *ring)
 {
     uint64_t head = atomic_load_explicit(&ring->shared->head, memory_order_relaxed), stamp;
@@ -477,6 +390,26 @@ static bool nr_line_peek_one(const struct nr_line_ring *ring, uint64_t stamp,
     return true;
 }
 
+static bool nr_line_peek_run(const struct nr_line_ring *ring, uint64_t stamp,
+                             struct nr_line_record *ret)
+{
+    uint32_t size_bytes = nr_line_run_size(stamp);
+    unsigned unit = ring->index * nr_line_units(size_bytes);
+    uint64_t line = ring->line + unit / NR_LINE_SMALL_MOST;
+    uint32_t room_bytes = 8 * (NR_LINE_SMALL_MOST - unit % NR_LINE_SMALL_MOST);
+
+    if (!nr_line_run_has(stamp, ring->index))
+        return false;
+    *ret = (struct nr_line_record){
+        .first = nr_line_at(ring, line)->room + NR_LINE_ROOM_BYTES - room_bytes,
+        .first_bytes = size_bytes < room_bytes ? size_bytes : room_bytes,
+        .second = size_bytes > room_bytes ? nr_line_at(ring, line + 1)->room : NULL,
+        .size_bytes = size_bytes,
+        .next = nr_line_run_next(ring->line, ring->index, stamp),
+    };
+    return true;
+}
+
 static bool nr_line_peek_apart(const struct nr_line_ring *ring, struct nr_line_record *ret)
 {
     struct nr_line_apart apart;
@@ -505,6 +438,8 @@ int nr_line_peek(struct nr_line_ring *ring, struct nr_line_record *ret)
         ring->units = 0;
     if (kind == NR_LINE_SMALL)
         is_sane = nr_line_code(stamp, ring->index) && nr_line_peek_small(ring, stamp, ret);
+    else if (kind == NR_LINE_RUN)
+        is_sane = nr_line_peek_run(ring, stamp, ret);
     else
         is_sane = ring->index == 0 && (kind == NR_LINE_ONE ? nr_line_peek_one(ring, stamp, ret)
                                                            : nr_line_peek_apart(ring, ret));
@@ -534,76 +469,36 @@ void nr_line_flag(struct nr_line_ring *ring, const struct nr_line_record *record
 }
 
 /* If the sender has gone on to the next line, the one that is done with is free now, not a message later. */
-static void nr_line_release_last(struct nr_line_ring *ring, uint64_t next, unsigned units,
-                                 bool *ret_frees)
+bool nr_line_pass(struct nr_line_ring *ring, uint64_t line, unsigned index, unsigned units)
 {
-    uint64_t line = next >> NR_LINE_INDEX_BITS, stamp;
-    unsigned index = next & NR_LINE_SMALL_MOST;
+    uint64_t stamp;
 
     nr_line_find(ring, &line, &index, &stamp);
     ring->units = index ? units : 0;
-    *ret_frees = line != ring->freed_line;
+    bool frees = line != ring->freed_line;
     ring->line = ring->freed_line = line;
     ring->index = index;
     atomic_store_explicit(&ring->shared->head, nr_line_position(line, index),
                           memory_order_release); /* [R2] */
+    return frees;
 }
 
 bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *record)
 {
     uint64_t line = record->next >> NR_LINE_INDEX_BITS;
+    unsigned index = record->next & NR_LINE_SMALL_MOST;
     bool frees = line != ring->freed_line;
 
-    if (record->is_last) {
-        nr_line_release_last(ring, record->next, record->next_units, &frees);
-        return frees;
-    }
+    if (record->is_last)
+        return nr_line_pass(ring, line, index, record->next_units);
     ring->line = ring->freed_line = line;
-    ring->index = record->next & NR_LINE_SMALL_MOST;
+    ring->index = index;
     ring->units = record->next_units;
     atomic_store_explicit(&ring->shared->head, record->next, memory_order_release); /* [R2] */
     return frees;
 }
 
 /* -- the short way -------------------------------------------------------------------------- */
-
-struct nr_line_half {
-    char bytes[32];
-};
-
-/* At most 56 bytes, without a call: from both ends, which overlap. */
-static inline void nr_line_move(void *to, const void *from, size_t size_bytes)
-{
-    char *last = (char *)to + size_bytes;
-    const char *from_last = (const char *)from + size_bytes;
-    struct nr_line_half first_half, last_half;
-
-    if (size_bytes >= sizeof first_half) {
-        memcpy(&first_half, from, sizeof first_half);
-        memcpy(&last_half, from_last - sizeof last_half, sizeof last_half);
-        memcpy(to, &first_half, sizeof first_half);
-        memcpy(last - sizeof last_half, &last_half, sizeof last_half);
-    } else if (size_bytes == 8) {
-        memcpy(to, from, 8);
-    } else if (size_bytes > 16) {
-        char first[16], rest[16];
-        memcpy(first, from, sizeof first);
-        memcpy(rest, from_last - sizeof rest, sizeof rest);
-        memcpy(to, first, sizeof first);
-        memcpy(last - sizeof rest, rest, sizeof rest);
-    } else {
-        memcpy(to, from, size_bytes);
-    }
-}
-
-/* The second part of one that goes on in a second line. */
-static inline void nr_line_move_rest(void *to, const void *from, size_t size_bytes)
-{
-    if (size_bytes == 8)
-        memcpy(to, from, 8);
-    else
-        memcpy(to, from, size_bytes);
-}
 
 bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
 {
@@ -642,10 +537,10 @@ bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
         ring->line++;
     } else {
         struct nr_line *second = nr_line_at(ring, ring->line + 1);
-        nr_line_move_rest(second->room, (const char *)data + NR_LINE_ROOM_BYTES,
-                          size_bytes - NR_LINE_ROOM_BYTES);
+        nr_line_move(second->room, (const char *)data + NR_LINE_ROOM_BYTES,
+                     size_bytes - NR_LINE_ROOM_BYTES);
         atomic_store_explicit(&second->stamp, NR_LINE_INSIDE, memory_order_relaxed);
-        memcpy(line->room, data, NR_LINE_ROOM_BYTES);
+        nr_line_move(line->room, data, NR_LINE_ROOM_BYTES);
         ring->line += 2;
     }
     ring->open_stamp = 0;
@@ -673,8 +568,10 @@ int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool
         if (size_bytes > capacity_bytes || units > NR_LINE_SMALL_MOST)
             return -EMSGSIZE;
         nr_line_move(to, line->room + 8 * ring->units, size_bytes);
-        if (!nr_line_code(stamp, ring->index + 1))
-            return nr_line_release_last(ring, here + 1, units, ret_frees), (int)size_bytes;
+        if (!nr_line_code(stamp, ring->index + 1)) {
+            *ret_frees = nr_line_pass(ring, ring->line, ring->index + 1, units);
+            return (int)size_bytes;
+        }
         ring->index++;
         ring->units = units;
         *ret_frees = ring->line != ring->freed_line;
@@ -689,9 +586,9 @@ int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool
     bool is_long = size_bytes > NR_LINE_ROOM_BYTES;
     uint64_t next = nr_line_position(ring->line + 1 + is_long, 0);
     if (is_long) {
-        memcpy(to, line->room, NR_LINE_ROOM_BYTES);
-        nr_line_move_rest((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,
-                          size_bytes - NR_LINE_ROOM_BYTES);
+        nr_line_move(to, line->room, NR_LINE_ROOM_BYTES);
+        nr_line_move((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,
+                     size_bytes - NR_LINE_ROOM_BYTES);
     } else {
         nr_line_move(to, line->room, size_bytes);
     }

@@ -12,12 +12,14 @@
  *            before can't be taken for a message. No system calls.
  * Stamp      [size or sizes:42 | is_typed:1 ... | lap:16 | kind:4]
  *              NONE    nothing yet (zeroed memory)
- *              INSIDE  the second line of a message, or what a dead sender has left of one: nothing starts here
+ *              INSIDE  a further line of a message or run, or what a dead sender has left of one: nothing starts here
  *              SMALL   up to 7 messages without a type, each on its own 8-byte unit; code i (6 bits) is 1 + the
  *                      size of message i, 0: not there yet. The sender adds messages while they fit.
  *              ONE     one message, of more than 24 bytes or with a type, which then stands before the payload
  *              APART   {position, size, type} of a message in the ring of bytes
- *            Valid is a stamp whose lap is that of its line's position, and whose kind is one of the last three.
+ *              RUN     up to 7 messages of one size, up to 64 bytes, without a type, each on its own units, which go on in the
+ *                      lines behind it: a batch (line_batch.h)
+ *            Valid is a stamp whose lap is that of its line's position, and whose kind is one of the last four.
  * Writers    lines, bytes: the sender. head, taking: the receiver. Seats: see seat.h. Each side
  *            keeps private copies of its own positions and trusts only these.
  * Position   [line | message in that line:3]; lines and bytes are counted on and on, never wrapped.
@@ -101,6 +103,9 @@ void nr_line_ring_attach(struct nr_line_ring *ring, void *memory);
 /* Takes one's place. 1: a message was lost with the receiver before; 0; -EBADMSG: the positions make no sense. */
 int nr_line_ring_sit(struct nr_line_ring *ring, bool as_sender);
 
+/* Are so many lines free? 0; -EAGAIN. */
+int nr_line_need(struct nr_line_ring *ring, unsigned lines);
+
 /*
  * Room for a message of exactly size_bytes, then published; nothing in between is seen by anyone, and a reservation
  * that is not published is forgotten with the next. `apart`: in one piece, and may be published shorter.
@@ -117,7 +122,8 @@ void nr_line_taking(struct nr_line_ring *ring, const struct nr_line_record *reco
 void nr_line_copy(const struct nr_line_record *record, void *to);
 /* From now on it counts as redelivered. */
 void nr_line_flag(struct nr_line_ring *ring, const struct nr_line_record *record);
-/* Done with it. True: room became free. */
+/* Done with it, or with all up to a place in a line of small ones. True: room became free. */
+bool nr_line_pass(struct nr_line_ring *ring, uint64_t line, unsigned index, unsigned units);
 bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *record);
 
 /* False only if a peek that begins now would find nothing. Any thread of the receiver's process. */

@@ -112,8 +112,8 @@ struct nr_transport {
     int (*send_many)(struct naru_endpoint *endpoint, const struct naru_message *messages,
                      size_t count, struct nr_deadline *deadline);
 
-    /* Behind a recv() that succeeded: what else is there now and takes no more than a copy, into cleared messages; 0 if
-       the next one is for recv(). NULL: core calls recv(). */
+    /* What is there now and takes no more than a copy, all fields filled in; 0 if the next one is for recv(), which may also
+       find none. NULL: core calls recv(). */
     size_t (*recv_more)(struct naru_endpoint *endpoint, struct naru_message *messages,
                         size_t count);
 

@@ -8,6 +8,7 @@
  *            the ring is empty, and then waits for the next. Pair: `closed`, or the peer's pidfd, for good.
  * Death      See data/line_ring.h.
  */
+#include "data/line_batch.h"
 #include "transport/shm_bytes.h"
 #include <string.h>
 
@@ -152,6 +153,38 @@ static bool nr_shm_bytes_send_short(struct naru_endpoint *endpoint, const void *
     return true;
 }
 
+/* Those that the batch can't take go one by one in between. */
+static int nr_shm_bytes_send_one_of(struct nr_shm *shm, const struct naru_message *message,
+                                    struct nr_deadline *deadline)
+{
+    struct iovec part = {message->data, message->size_bytes};
+    struct nr_out out = {
+        .parts = &part, .parts_count = 1, .size_bytes = part.iov_len, .type = message->type};
+
+    return nr_shm_bytes_put_short(shm, &out) ? 0 : nr_shm_bytes_put(shm, &out, deadline);
+}
+
+/* As many of one size as make a run; 0: one by one. */
+static size_t nr_shm_bytes_send_run(struct nr_shm *shm, const struct naru_message *messages,
+                                    size_t count)
+{
+    size_t size_bytes = messages->size_bytes;
+    struct nr_line_run run;
+
+    if (count < 2 || !nr_line_is_for_run(size_bytes) ||
+        !nr_line_run_begin(&shm->out, &run, size_bytes))
+        return 0;
+    while (run.count < count && run.count < NR_LINE_SMALL_MOST &&
+           messages[run.count].size_bytes == size_bytes && messages[run.count].type == 0)
+        run.count++;
+    if (run.count < 2)
+        return 0;
+    for (unsigned i = run.count; i-- > 0;)
+        nr_line_run_write(&shm->out, &run, i, messages[i].data);
+    nr_line_run_publish(&shm->out, &run);
+    return run.count;
+}
+
 static int nr_shm_bytes_send_many(struct naru_endpoint *endpoint,
                                   const struct naru_message *messages, size_t count,
                                   struct nr_deadline *deadline)
@@ -161,14 +194,20 @@ static int nr_shm_bytes_send_many(struct naru_endpoint *endpoint,
     int result = nr_shm_bytes_begin(shm);
     size_t sent = 0;
 
-    for (; result == 0 && sent < count; sent += result == 0) {
-        struct iovec part = {messages[sent].data, messages[sent].size_bytes};
-        struct nr_out out = {.parts = &part,
-                             .parts_count = 1,
-                             .size_bytes = part.iov_len,
-                             .type = messages[sent].type};
-        if (!nr_shm_bytes_put_short(shm, &out))
-            result = nr_shm_bytes_put(shm, &out, sent ? &at_once : deadline);
+    while (result == 0 && sent < count) {
+        struct nr_line_writing writing = nr_line_write_begin(&shm->out);
+        while (sent < count && messages[sent].type == 0 &&
+               nr_line_write(&shm->out, &writing, messages[sent].data, messages[sent].size_bytes))
+            sent++;
+        nr_line_write_end(&shm->out, &writing);
+        if (sent == count)
+            break;
+        size_t run_count = nr_shm_bytes_send_run(shm, &messages[sent], count - sent);
+        sent += run_count;
+        if (run_count)
+            continue;
+        result = nr_shm_bytes_send_one_of(shm, &messages[sent], sent ? &at_once : deadline);
+        sent += result == 0;
     }
     if (sent == 0)
         return result;

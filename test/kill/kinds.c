@@ -8,6 +8,7 @@
 enum {
     NR_KILL_TINY_BYTES = 8,
     NR_KILL_SMALL_BYTES = 24,
+    NR_KILL_RUN_BYTES = 40,
     NR_KILL_TWO_LINES_BYTES = 80,
     NR_KILL_LARGE_BYTES = 300
 };
@@ -67,6 +68,18 @@ const struct nr_kill_kind nr_kill_kinds[] = {
     {.name = "one to one, small", /* several in a line, and one in two lines */
      .options = {NR_KILL_ONE_OPTIONS},
      .sizes = {NR_KILL_TINY_BYTES, NR_KILL_TWO_LINES_BYTES},
+     .states = NR_KILL_ONE_STATES,
+     .cast_leaves = true,
+     NR_KILL_QUEUE},
+    {.name = "one to one, batches", /* in one line */
+     .options = {NR_KILL_ONE_OPTIONS},
+     .sizes = {NR_KILL_TINY_BYTES, NR_KILL_TINY_BYTES},
+     .states = NR_KILL_ONE_STATES,
+     .cast_leaves = true,
+     NR_KILL_QUEUE},
+    {.name = "one to one, runs",
+     .options = {NR_KILL_ONE_OPTIONS},
+     .sizes = {NR_KILL_RUN_BYTES, NR_KILL_RUN_BYTES},
      .states = NR_KILL_ONE_STATES,
      .cast_leaves = true,
      NR_KILL_QUEUE},

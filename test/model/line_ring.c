@@ -6,7 +6,7 @@
  * Messages of each form: several in a line, one in a line or in two, and apart. More of them than there are
  * lines. Sitting down and leaving is what transport/shm_bytes.c does.
  */
-#include "data/line_ring.h"
+#include "data/line_batch.h"
 #include "model.h"
 #include <errno.h>
 #include <string.h>
@@ -22,10 +22,12 @@ enum {
     TWO_LINES = 2,
     APART = 3,
     LOANED = 4,
+    RUN = 5,
     FORM = 7,
     AT_MOST_ONCE = 8,
     ONE_SENDER = 16,
     SHORT_WAY = 32,
+    BATCH = 64, /* two at a time */
 };
 
 static struct nr_line_ring_shared *const shared = (void *)model_shared;
@@ -47,7 +49,7 @@ static unsigned senders_count(void)
 static void init(void)
 {
     static const uint32_t lines[] = {
-        [SMALL] = 2, [TYPED] = 2, [TWO_LINES] = 4, [APART] = 2, [LOANED] = 2};
+        [SMALL] = 2, [TYPED] = 2, [TWO_LINES] = 4, [APART] = 2, [LOANED] = 2, [RUN] = 8};
 
     for (unsigned i = 0; i <= OBSERVER; i++) {
         state.rings[i] = (struct nr_line_ring){
@@ -98,7 +100,7 @@ static void stand_up(unsigned me, bool as_sender)
 static uint32_t size_of(void)
 {
     static const uint32_t sizes[] = {
-        [SMALL] = 24, [TYPED] = 16, [TWO_LINES] = 72, [APART] = 120, [LOANED] = 16};
+        [SMALL] = 24, [TYPED] = 16, [TWO_LINES] = 72, [APART] = 120, [LOANED] = 16, [RUN] = 32};
 
     return sizes[model_variant() & FORM];
 }
@@ -171,15 +173,50 @@ static unsigned messages_of(unsigned me)
     return (model_variant() & (ONE_SENDER | FORM | AT_MOST_ONCE)) == shared_line ? 5 : 3 - me;
 }
 
+/* How many of `most` went. */
+static unsigned send_batch(unsigned me, uint64_t value, unsigned most)
+{
+    struct nr_line_ring *ring = &state.rings[me];
+    struct nr_line_writing writing = nr_line_write_begin(ring);
+    char payload[SIZE_MOST];
+    struct nr_line_run run;
+    unsigned i;
+
+    if ((model_variant() & FORM) == RUN) {
+        if (!nr_line_run_begin(ring, &run, size_of()))
+            return 0;
+        for (run.count = most, i = most; i-- > 0;) {
+            write_payload(payload, value + i, size_of());
+            nr_line_run_write(ring, &run, i, payload);
+        }
+        nr_line_run_publish(ring, &run);
+        return most;
+    }
+    for (i = 0; i < most; i++) {
+        write_payload(payload, value + i, size_of());
+        if (!nr_line_write(ring, &writing, payload, size_of()))
+            break;
+    }
+    nr_line_write_end(ring, &writing);
+    return i;
+}
+
 static void send_all(unsigned me)
 {
+    unsigned left = messages_of(me), number = 0;
+
     sit(me, true);
-    for (unsigned i = 0; i < messages_of(me); i++) {
-        uint64_t value = 0x100 * (me + 1) + i;
-        if (!send_one(me, value))
+    while (left) {
+        uint64_t value = 0x100 * (me + 1) + number;
+        unsigned sent = model_variant() & BATCH ? send_batch(me, value, left < 2 ? left : 2) : 0;
+        if (sent == 0)
+            sent = send_one(me, value);
+        if (sent == 0)
             break;
-        state.is_committed[me][i] = true;
-        model_note("committed", value);
+        for (left -= sent; sent; sent--) {
+            state.is_committed[me][number] = true;
+            model_note("committed", 0x100 * (me + 1) + number++);
+        }
     }
     stand_up(me, true);
 }
@@ -211,12 +248,45 @@ static void delivered(const struct nr_line_record *record, uint64_t value)
     state.next[sender] = (uint8_t)(number + 1);
 }
 
+/* Up to two; how many. They are nobody's before the end. */
+static unsigned receive_batch(unsigned me)
+{
+    struct nr_line_ring *ring = &state.rings[me];
+    struct nr_line_reading reading = nr_line_read_begin(ring);
+    uint64_t words[2][SIZE_MOST / 8];
+    struct nr_line_run run;
+    unsigned count = 0;
+
+    if ((model_variant() & FORM) == RUN) {
+        if (!nr_line_run_find(ring, &run))
+            return 0;
+        model_assert(run.size_bytes == size_of());
+        while (count < 2 && run.index < run.count)
+            nr_line_run_read(ring, &run, words[count++]);
+        nr_line_run_end(ring, &run);
+    } else {
+        while (count < 2 && nr_line_read(ring, &reading, words[count], size_of()) > 0)
+            count++;
+        nr_line_read_end(ring, &reading);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned j = 1; j < size_of() / 8; j++)
+            model_assert(words[i][j] == words[i][0]);
+        delivered(&(struct nr_line_record){0}, words[i][0]);
+        state.is_released[(words[i][0] >> 8) - 1][words[i][0] & 0xff] = true;
+    }
+    return count;
+}
+
 static int receive(unsigned me)
 {
     struct nr_line_ring *ring = &state.rings[me];
     struct nr_line_record record;
     uint64_t words[SIZE_MOST / 8];
     bool frees;
+
+    if (model_variant() & BATCH && receive_batch(me))
+        return 0;
 
     if (model_variant() & SHORT_WAY &&
         nr_line_get(ring, words, size_of(), &frees) == (int)size_of()) {
@@ -312,7 +382,7 @@ static void check(void)
 #define SCENARIO(title, ...)                                                                       \
     {                                                                                              \
         .name = title, .processes = 3, .init = init, .check = check, .state = &state,              \
-        .state_bytes = sizeof state, .shared_bytes = sizeof *shared + 4 * NR_LINE_BYTES + 256,     \
+        .state_bytes = sizeof state, .shared_bytes = sizeof *shared + 8 * NR_LINE_BYTES + 256,     \
         .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 7, __VA_ARGS__              \
     }
 #define SENDERS_CHANGE   .run = {send_all, send_all, receive_all}
@@ -342,8 +412,20 @@ static const struct model_scenario scenarios[] = {
              .variant = TWO_LINES | SHORT_WAY | ONE_SENDER),
 };
 
-const struct model_protocol model_line_ring = {
-    .name = "line_ring",
-    .scenarios = scenarios,
-    .scenarios_count = sizeof scenarios / sizeof *scenarios,
+static const struct model_scenario scenarios_batch[] = {
+    SCENARIO("small, two senders", SENDERS_CHANGE, .variant = SMALL | BATCH),
+    SCENARIO("small, two receivers", RECEIVERS_CHANGE, .variant = SMALL | BATCH | ONE_SENDER),
+    SCENARIO("small, two receivers, at most once", RECEIVERS_CHANGE,
+             .variant = SMALL | BATCH | ONE_SENDER | AT_MOST_ONCE),
+    SCENARIO("runs, two senders", SENDERS_CHANGE, .variant = RUN | BATCH),
+    SCENARIO("runs, two receivers", RECEIVERS_CHANGE, .variant = RUN | BATCH | ONE_SENDER),
+    SCENARIO("runs, two receivers, at most once", RECEIVERS_CHANGE,
+             .variant = RUN | BATCH | ONE_SENDER | AT_MOST_ONCE),
 };
+
+#define PROTOCOL(title, list)                                                                      \
+    {                                                                                              \
+        .name = title, .scenarios = list, .scenarios_count = sizeof list / sizeof *list            \
+    }
+const struct model_protocol model_line_ring = PROTOCOL("line_ring", scenarios);
+const struct model_protocol model_line_batch = PROTOCOL("line_batch", scenarios_batch);

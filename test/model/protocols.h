@@ -7,7 +7,7 @@ extern const struct model_protocol model_calls, model_calls_contracts, model_cal
 extern const struct model_protocol model_barrier_protocol;
 extern const struct model_protocol model_gate;
 extern const struct model_protocol model_hold_protocol;
-extern const struct model_protocol model_line_ring;
+extern const struct model_protocol model_line_batch, model_line_ring;
 extern const struct model_protocol model_litmus;
 extern const struct model_protocol model_participants;
 extern const struct model_protocol model_latch;
@@ -24,6 +24,7 @@ extern const struct model_protocol model_topic, model_topic_chunks, model_topic_
     model_topic_overwriting;
 
 static const struct model_protocol *const model_protocols[] = {
+    &model_line_batch,
     &model_line_ring,
     &model_litmus,
     &model_barrier_protocol,

@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum { LINES = 16, BYTES = 1920 };
-enum { SMALL = 2, ONE, APART }; /* kinds of stamps */
+enum { SMALL = 2, ONE, APART, RUN }; /* kinds of stamps */
 
 static struct nr_line_ring sender, receiver;
 static struct nr_line_ring_shared *shared;
@@ -117,10 +117,12 @@ static void test_next_receiver(void **state)
         {SMALL, 9, 2, 2, false, -EBADMSG},            /* there is one */
         {ONE, 9, 2, 2, false, -EBADMSG},              /* several, of which there is one */
         {ONE, 9, 1, 1, false, -EBADMSG},              /* likewise */
+        {RUN, 30 | 3 << 8, 2, 2, false, 0},           /* two of three */
+        {RUN, 30 | 2 << 8, 2, 2, false, -EBADMSG},    /* there are two */
         {SMALL, 25 | 33 << 6, 2, 2, false, 0},        /* a full line */
         {SMALL, 33 | 33 << 6, 2, 2, false, -EBADMSG}, /* more */
-        {SMALL, 9, 1, 3 << 3, false, 0},              /* behind the two lines of the next message */
-        {SMALL, 9, 1, 4 << 3, false, -EBADMSG},       /* there is none so long */
+        {SMALL, 9, 1, 9 << 3, false, 0},              /* behind the eight lines of a run */
+        {SMALL, 9, 1, 10 << 3, false, -EBADMSG},      /* there is none so long */
         {SMALL, 9, 1, 0, true, 0},                    /* nothing was in hand */
         {SMALL, 9, 1, 1, true, 0},
         {SMALL, 9 | 9 << 6, 1, 2, true, 1},
@@ -203,7 +205,10 @@ static const struct {
     {ONE, 113, -EBADMSG, -EMSGSIZE},
     {ONE, 104 | 1 << 8, 0, -EMSGSIZE}, /* with a type */
     {ONE, 105 | 1 << 8, -EBADMSG, -EMSGSIZE},
-    {5, 8, -EAGAIN, -EAGAIN},
+    {RUN, 64 | 7 << 8, 0, -EMSGSIZE}, /* for the long way, and for batches */
+    {RUN, 65 | 7 << 8, -EBADMSG, -EMSGSIZE},
+    {RUN, 64, -EBADMSG, -EMSGSIZE}, /* of none */
+    {RUN + 1, 8, -EAGAIN, -EAGAIN},
 };
 
 static void expect(int peek, int get)
