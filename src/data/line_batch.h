@@ -102,15 +102,15 @@ static inline struct nr_line_reading nr_line_read_begin(const struct nr_line_rin
     return (struct nr_line_reading){.line = ring->line, .index = ring->index, .units = ring->units};
 }
 
-/* Looks for more. False: there is none, or one that is not for this way. */
-static inline bool nr_line_read_on(const struct nr_line_ring *ring, struct nr_line_reading *reading)
+/* Looks for more; no codes: there is none, or one that is not for this way. */
+static inline void nr_line_read_on(const struct nr_line_ring *ring, struct nr_line_reading *reading)
 {
     uint64_t stamp, line = reading->line;
     unsigned index = reading->index;
 
     if (nr_line_find(ring, &line, &index, &stamp) != NR_LINE_SMALL ||
         nr_line_position(line, index) < ring->redelivered_until)
-        return false;
+        return;
     if (line != reading->line)
         reading->units = 0;
     reading->line = line;
@@ -118,15 +118,15 @@ static inline bool nr_line_read_on(const struct nr_line_ring *ring, struct nr_li
     reading->room = nr_line_at(ring, line)->room;
     reading->codes =
         (stamp >> NR_LINE_SIZE_SHIFT & NR_LINE_CODES_MASK) >> NR_LINE_CODE_BITS * index;
-    return true;
 }
 
-/* The size of the next message, which was copied; negative: none was; end, and go through line_ring.h. */
+/* The size of the next message, which was copied; negative: none was; end, and go through line_ring.h. No message is as
+   large as no code would have it. */
 static inline int nr_line_read(const struct nr_line_ring *ring, struct nr_line_reading *reading,
                                void *to, size_t capacity_bytes)
 {
-    if (!reading->codes && !nr_line_read_on(ring, reading))
-        return -EAGAIN;
+    if (!reading->codes)
+        nr_line_read_on(ring, reading);
     unsigned size_bytes = (unsigned)(reading->codes & NR_LINE_CODE_MASK) - 1;
     if (size_bytes > capacity_bytes)
         return -EMSGSIZE;
