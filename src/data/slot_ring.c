@@ -24,16 +24,23 @@ struct nr_chunk *nr_chunk_at(const struct nr_slot_ring *ring, uint32_t index)
     return (struct nr_chunk *)(void *)(ring->chunks + index * nr_chunk_stride(ring));
 }
 
+static size_t nr_slot_claims_bytes(const struct nr_slot_ring *sizes)
+{
+    return (sizes->slots_count * sizeof(uint64_t) + 63) & ~(size_t)63;
+}
+
 size_t nr_slot_ring_bytes(const struct nr_slot_ring *sizes)
 {
-    return sizeof(struct nr_slot_ring_shared) + (size_t)sizes->slots_count * sizes->slot_bytes +
+    return sizeof(struct nr_slot_ring_shared) + nr_slot_claims_bytes(sizes) +
+           (size_t)sizes->slots_count * sizes->slot_bytes +
            sizes->chunks_count * nr_chunk_stride(sizes);
 }
 
 void nr_slot_ring_attach(struct nr_slot_ring *ring, void *memory)
 {
     ring->shared = memory;
-    ring->slots = (char *)memory + sizeof(struct nr_slot_ring_shared);
+    ring->claims = (_Atomic uint64_t *)(void *)(ring->shared + 1);
+    ring->slots = (char *)ring->claims + nr_slot_claims_bytes(ring);
     ring->lap_shift = (unsigned)__builtin_ctz(ring->slots_count);
     ring->chunks = ring->slots + (size_t)ring->slots_count * ring->slot_bytes;
 }
@@ -92,41 +99,61 @@ void nr_chunk_free(struct nr_slot_ring *ring, uint32_t index)
 
 /* -- sending ---------------------------------------------------------------------------------- */
 
-static bool nr_slot_has_owner(uint64_t word)
+/* This slot was claimed so many times, so all before it were: go on behind it. */
+static uint64_t nr_slot_behind(const struct nr_slot_ring *ring, uint64_t position, uint64_t laps)
 {
-    return nr_word_state(word) == NR_WRITING || nr_word_state(word) == NR_READING;
+    return (laps - 1) * ring->slots_count + (position & (ring->slots_count - 1)) + 1;
 }
 
-/* This slot was claimed up to the lap in its word, so all before it were: go on behind it. */
-static uint64_t nr_slot_behind(const struct nr_slot_ring *ring, uint64_t position, uint64_t word)
+/* From *position on to the first that is not claimed. 0: its slot is free, and *ret_claimed what its claim is to be
+   changed from. Otherwise as nr_slot_claim() returns. */
+static int nr_slot_seek(const struct nr_slot_ring *ring, uint64_t *position, uint64_t *ret_claimed,
+                        uint32_t *left, uint32_t *ret_blocker)
 {
-    uint64_t claimed_lap = nr_word_lap(word) - (nr_word_state(word) == NR_FREE);
+    for (; *left; --*left) {
+        uint64_t lap = *position >> ring->lap_shift;
+        uint64_t claimed =
+            atomic_load_explicit(nr_slot_claim_at(ring, *position), memory_order_relaxed);
 
-    return claimed_lap * ring->slots_count + (position & (ring->slots_count - 1)) + 1;
+        if (nr_word_lap(claimed) > lap) {
+            *position = nr_slot_behind(ring, *position, nr_word_lap(claimed));
+            continue;
+        }
+        uint64_t word = atomic_load_explicit(&nr_slot_at(ring, *position)->word,
+                                             memory_order_acquire); /* [A2] */
+        if (word == nr_word(lap, NR_FREE, 0)) {
+            *ret_claimed = claimed;
+            return 0;
+        }
+        if (nr_word_lap(word) < lap) { /* the message of the last lap is still there */
+            bool is_in_the_middle = nr_word_state(word) == NR_FREE;
+            if (!is_in_the_middle && nr_word_state(word) != NR_READING)
+                return -EAGAIN;
+            *ret_blocker = nr_word_owner(is_in_the_middle ? claimed : word);
+            return -EBUSY;
+        } /* else it was claimed between the two looks */
+    }
+    return -EAGAIN;
 }
 
 int nr_slot_claim(struct nr_slot_ring *ring, struct nr_slot_claim *ret, uint32_t *ret_blocker)
 {
-    uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
+    uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed), claimed;
 
     for (uint32_t left = nr_slot_steps(ring); left; left--) {
-        struct nr_slot *slot = nr_slot_at(ring, position);
-        uint64_t lap = position >> ring->lap_shift;
-        uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+        int result = nr_slot_seek(ring, &position, &claimed, &left, ret_blocker);
+        uint64_t mine = nr_word((position >> ring->lap_shift) + 1, 0, ring->me);
 
-        if (word == nr_word(lap, NR_FREE, 0) &&
-            nr_word_change(&slot->word, &word, nr_word(lap, NR_WRITING, ring->me))) { /* [A2] */
+        if (result < 0)
+            return result;
+        /* Relaxed: nobody but a repairer, which knows all that the dead one did, acts on it alone. */
+        if (atomic_compare_exchange_strong_explicit(nr_slot_claim_at(ring, position), &claimed,
+                                                    mine, memory_order_relaxed,
+                                                    memory_order_relaxed)) {
             nr_slot_hint(&ring->shared->tail, position + 1);
-            *ret = (struct nr_slot_claim){.slot = slot, .position = position};
+            *ret = (struct nr_slot_claim){.slot = nr_slot_at(ring, position), .position = position};
             return 0;
         }
-        if (nr_word_lap(word) < lap) { /* the message of the last lap is still there */
-            if (!nr_slot_has_owner(word))
-                return -EAGAIN;
-            *ret_blocker = nr_word_owner(word);
-            return -EBUSY;
-        }
-        position = nr_slot_behind(ring, position, word);
     }
     return -EAGAIN;
 }
@@ -269,6 +296,19 @@ static unsigned nr_slot_look(const struct nr_slot_ring *ring, uint64_t *position
     return NR_FREE;
 }
 
+/* Nothing stands at `position`. Is somebody in the middle of it? */
+static int nr_slot_nothing(const struct nr_slot_ring *ring, uint64_t position,
+                           uint32_t *ret_blocker)
+{
+    if (!ret_blocker)
+        return -EAGAIN;
+    uint64_t claimed = atomic_load_explicit(nr_slot_claim_at(ring, position), memory_order_relaxed);
+    if (nr_word_lap(claimed) <= position >> ring->lap_shift)
+        return -EAGAIN;
+    *ret_blocker = nr_word_owner(claimed);
+    return -EBUSY;
+}
+
 /* The rest of the payload is on its way while the compare-and-swap waits for the first line. */
 static void nr_slot_fetch_rest(const struct nr_slot_ring *ring, const struct nr_slot *slot)
 {
@@ -303,15 +343,11 @@ int nr_slot_take_within(struct nr_slot_ring *ring, struct nr_slot_taken *ret, ui
         uint64_t lap = position >> ring->lap_shift;
 
         nr_slot_fetch_rest(ring, slot);
-        if (state == NR_WRITING) {
-            *ret_blocker = nr_word_owner(word);
-            return -EBUSY;
-        }
         if (state == NR_SKIP) {
             nr_word_change(&slot->word, &word, nr_word(lap + 1, NR_FREE, 0));
             nr_slot_hint(&ring->shared->head, position + 1);
         } else if (state != NR_READY) {
-            return -EAGAIN;
+            return nr_slot_nothing(ring, position, ret_blocker);
         } else if (nr_word_change(&slot->word, &word,
                                   nr_word(lap, NR_READING, ring->me))) { /* [A1] */
             nr_slot_hint(&ring->shared->head, position + 1);
@@ -323,19 +359,10 @@ int nr_slot_take_within(struct nr_slot_ring *ring, struct nr_slot_taken *ret, ui
 
 bool nr_slot_may_claim(const struct nr_slot_ring *ring)
 {
-    uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed);
+    uint64_t position = atomic_load_explicit(&ring->shared->tail, memory_order_relaxed), claimed;
+    uint32_t left = nr_slot_steps(ring), blocker;
 
-    for (uint32_t left = nr_slot_steps(ring); left; left--) {
-        uint64_t lap = position >> ring->lap_shift;
-        uint64_t word =
-            atomic_load_explicit(&nr_slot_at(ring, position)->word, memory_order_relaxed);
-        if (word == nr_word(lap, NR_FREE, 0))
-            return true;
-        if (nr_word_lap(word) < lap)
-            return false;
-        position = nr_slot_behind(ring, position, word);
-    }
-    return false;
+    return nr_slot_seek(ring, &position, &claimed, &left, &blocker) == 0;
 }
 
 bool nr_chunk_may_loan(const struct nr_slot_ring *ring)

@@ -3,18 +3,23 @@
 /*
  * slot_ring -- a queue from many senders to many receivers that survives the death of any of them
  *
- * What       A ring of slots. A slot's word names its state and, while someone works on it, that owner:
- *            so whoever is left can finish or undo what a dead owner had begun. Small payloads stand in
- *            the slot; larger ones in chunks, which are filled before the slot is claimed, and which a
- *            receiver takes over before the slot is freed. So a slot is never held across user code.
+ * What       A ring of slots. A slot's word names its state and, while someone reads it, that owner; a claim word apart
+ *            from it names who writes, or wrote it last: so whoever is left can finish or undo what a dead owner had
+ *            begun. Small payloads stand in the slot; larger ones in chunks, which are filled before the slot is
+ *            claimed, and which a receiver takes over before the slot is freed. So a slot is never held across user
+ *            code.
+ * Apart      The claim is a compare-and-swap on a line that receivers do not look at while they wait: on the slot's own line
+ *            it takes twice as long, since they fetch that back between the claim and the stores behind it.
  * Memory     Shared; offsets and indexes only. No system calls. The handle is private, with private copies of
  *            all bounds.
- * Slot       FREE(lap) -claim-> WRITING(lap, me) -publish-> READY(lap) -take-> READING(lap, me) -> FREE(lap + 1)
- *            repair: WRITING(dead) -> SKIP -> FREE(lap + 1); READING(dead) -> ORPHAN -take-> READING(lap, me)
+ * Claim      (lap, anyone) -claim, of a slot that is FREE(lap)-> (lap + 1, me), for good
+ * Slot       FREE(lap) -claim, publish-> READY(lap) -take-> READING(lap, me) -> FREE(lap + 1)
+ *            repair: FREE(lap) that was claimed by the dead -> SKIP -> FREE(lap + 1); READING(dead) -> ORPHAN
+ *            -take-> READING(lap, me)
  * Chunk      FREE -> LOANED(me) [in a READY slot, or not yet] -take-> HELD(me) -ack-> FREE
  *            repair: LOANED(dead) in no slot -> FREE; HELD(dead) -> ORPHAN -take-> HELD(me)
- * Writers    Each state names who may change it next: the owner, or for READY, ORPHAN, SKIP and FREE whoever
- *            wins the CAS. head and tail are hints that may lag but never lead.
+ * Writers    Each state names who may change it next: the owner, or for READY, ORPHAN and SKIP whoever wins the
+ *            CAS; FREE: who has claimed it, by winning that CAS. head and tail are hints that may lag but never lead.
  * Order      Messages are taken in the order in which their slots were claimed.
  * Ordering   [R1] publish -> [A1] take: the payload. [R2] slot freed -> [A2] claim: the last reader is done.
  *            [R3] epoch after a repair -> [A3] the scan for orphans. Proofs at the places.
@@ -58,7 +63,7 @@ struct nr_chunk {
     char payload[];
 };
 
-/* The shared head of the ring, behind which the slots and then the chunks stand. */
+/* The shared head of the ring, behind which the claims, the slots and then the chunks stand. */
 struct nr_slot_ring_shared {
     _Alignas(64) _Atomic uint64_t tail;  /* hint: where the next claim may succeed */
     _Alignas(64) _Atomic uint64_t head;  /* hint: where the next take may succeed */
@@ -68,6 +73,8 @@ struct nr_slot_ring_shared {
 
 struct nr_slot_ring {
     struct nr_slot_ring_shared *shared;
+    _Atomic uint64_t
+        *claims; /* [laps that were claimed:48 | 0:4 | who did it last:12], a word for each slot */
     char *slots;
     char *chunks;
     uint32_t slots_count; /* a power of two, ... */
@@ -127,7 +134,8 @@ struct nr_slot_taken {
     bool is_redelivered;
 };
 
-/* The oldest message becomes mine. -EAGAIN: empty; -EBUSY: *ret_blocker is in the middle of the next. */
+/* The oldest message becomes mine. -EAGAIN: empty; -EBUSY: *ret_blocker is in the middle of the next. Who
+   will look again before it sleeps gives NULL for that, and gets -EAGAIN: the question disturbs the senders. */
 int nr_slot_take(struct nr_slot_ring *ring, struct nr_slot_taken *ret, uint32_t *ret_blocker);
 
 /* The same for who takes several in one call: the steps that it makes are taken off *left, which begins as

@@ -35,14 +35,14 @@ static void nr_slot_repair_moved(struct nr_slot_ring *ring, uint32_t index, uint
 static void nr_slot_repair_slot(struct nr_slot_ring *ring, uint32_t index, uint32_t dead)
 {
     struct nr_slot *slot = nr_slot_at(ring, index);
+    uint64_t claimed = atomic_load_explicit(nr_slot_claim_at(ring, index), memory_order_relaxed);
     uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
     uint64_t lap = nr_word_lap(word);
 
-    if (nr_word_owner(word) != dead)
-        return;
-    if (nr_word_state(word) == NR_WRITING)
+    /* A slot is FREE until it is published, and then never again in that lap: who comes late changes nothing. */
+    if (nr_word_owner(claimed) == dead && word == nr_word(nr_word_lap(claimed) - 1, NR_FREE, 0))
         nr_word_change(&slot->word, &word, nr_word(lap, NR_SKIP, 0));
-    else if (nr_word_state(word) == NR_READING)
+    else if (nr_word_owner(word) == dead && nr_word_state(word) == NR_READING)
         nr_word_change(&slot->word, &word, nr_word(lap, NR_ORPHAN, 0));
 }
 

@@ -3,7 +3,7 @@
 /* slot_ring_words -- what the words of slots and chunks say, and where the slots stand: for slot_ring.c and its repair */
 #include "data/slot_ring.h"
 
-enum { NR_FREE, NR_WRITING, NR_READY, NR_READING, NR_ORPHAN, NR_SKIP };  /* of a slot */
+enum { NR_FREE, NR_READY, NR_READING, NR_ORPHAN, NR_SKIP };              /* of a slot */
 enum { NR_CHUNK_FREE, NR_CHUNK_LOANED, NR_CHUNK_HELD, NR_CHUNK_ORPHAN }; /* of a chunk */
 
 static inline uint64_t nr_word(uint64_t lap, unsigned state, uint32_t owner)
@@ -37,13 +37,14 @@ static inline bool nr_word_change(_Atomic uint64_t *place, uint64_t *from, uint6
                                                    memory_order_relaxed);
 }
 
-/* Slots that follow each other stand apart, at an odd stride, which meets each once: else the processor that writes one
-   fetches the next as well, out of the hands of who is looking at it, and it crosses once more. */
-enum { NR_SLOT_STRIDE = 21 };
-
 static inline struct nr_slot *nr_slot_at(const struct nr_slot_ring *ring, uint64_t position)
 {
-    uint64_t place = position * NR_SLOT_STRIDE & (ring->slots_count - 1);
+    uint64_t place = position & (ring->slots_count - 1);
 
     return (struct nr_slot *)(void *)(ring->slots + place * ring->slot_bytes);
+}
+
+static inline _Atomic uint64_t *nr_slot_claim_at(const struct nr_slot_ring *ring, uint64_t position)
+{
+    return &ring->claims[position & (ring->slots_count - 1)];
 }

@@ -314,15 +314,14 @@ static int nr_shm_slots_recv_short(struct naru_endpoint *endpoint, void *data,
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_slot_taken taken;
-    uint32_t blocker;
 
     nr_party_operate(&shm->party);
-    int result = nr_slot_take(&shm->slots, &taken, &blocker);
-    if (result == -EAGAIN || result == -EBUSY) {
+    int result = nr_slot_take(&shm->slots, &taken, NULL);
+    if (result == -EAGAIN) {
         int spins = nr_shm_short_spins(shm, timeout_ns);
         for (; spins && !nr_slot_may_take(&shm->slots); spins--)
             nr_relax();
-        result = spins ? nr_slot_take(&shm->slots, &taken, &blocker) : -EAGAIN;
+        result = spins ? nr_slot_take(&shm->slots, &taken, NULL) : -EAGAIN;
     }
     if (result < 0)
         return result == -EBADMSG ? nr_shm_slots_damaged(shm) : -EAGAIN;

@@ -379,8 +379,9 @@ static void check(void)
 #define SCENARIO_OF(title, count, dying, ...)                                                      \
     {                                                                                              \
         .name = title, .processes = (count), .init = init, .check = check, .state = &state,        \
-        .state_bytes = sizeof state, .shared_bytes = sizeof *shared + SLOTS * 64 + ENTRIES * 128,  \
-        .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = (dying), __VA_ARGS__        \
+        .state_bytes = sizeof state,                                                               \
+        .shared_bytes = sizeof *shared + 64 + SLOTS * 64 + ENTRIES * 128, .preemptions = 2,        \
+        .stale_reads = 2, .crashes = 1, .may_crash = (dying), __VA_ARGS__                          \
     }
 
 #define SCENARIO(title, count, ...) SCENARIO_OF(title, count, (1 << (count)) - 1, __VA_ARGS__)

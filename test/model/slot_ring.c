@@ -62,6 +62,7 @@ static void init(void)
     model_name(&shared->epoch, 8, "epoch");
     model_name(&shared->lost, 8, "lost");
     for (unsigned i = 0; i < SLOTS; i++) {
+        model_name(&ring->claims[i], 8, "claim[%u]", i);
         struct nr_slot *slot = (void *)(ring->slots + i * ring->slot_bytes);
         model_name(slot, ring->slot_bytes, "slot[%u]", i);
         model_name(&slot->word, 8, "slot[%u].word", i);
@@ -381,7 +382,7 @@ static void check(void)
 #define SCENARIO(title, ...)                                                                       \
     {                                                                                              \
         .name = title, .init = init, .check = check, .state = &state, .state_bytes = sizeof state, \
-        .shared_bytes = sizeof *shared + SLOTS * 64 + CHUNKS * (64 + NR_CHUNK_HEADER_BYTES),       \
+        .shared_bytes = sizeof *shared + 64 + SLOTS * 64 + CHUNKS * (64 + NR_CHUNK_HEADER_BYTES),  \
         __VA_ARGS__                                                                                \
     }
 #define BOUNDS .processes = 3, .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 7

@@ -20,9 +20,10 @@ void steps_attach(const struct nr_slot_ring *sizes)
     }
     const struct nr_slot_ring *ring = &steps.rings[0];
     model_assert(nr_slot_ring_bytes(ring) ==
-                 sizeof *shared + ring->slots_count * ring->slot_bytes +
+                 sizeof *shared + 64 + ring->slots_count * ring->slot_bytes +
                      ring->chunks_count * (NR_CHUNK_HEADER_BYTES + ring->chunk_bytes));
     model_name(shared, sizeof *shared, "head of the ring");
+    model_name(ring->claims, ring->slots_count * sizeof *ring->claims, "claims");
     model_name(ring->slots, ring->slots_count * ring->slot_bytes, "slots");
     for (unsigned i = 0; i < ring->chunks_count; i++)
         model_name(nr_chunk_at(ring, i), sizeof(struct nr_chunk) + 64, "chunk[%u]", i);

@@ -8,7 +8,7 @@ enum {
     STEPS_DEAD = 3, /* the name of one that has died before the others begin */
     STEPS_VALUE = 0x55,
     STEPS_SHARED_BYTES =
-        sizeof(struct nr_slot_ring_shared) + 4 * 128 + 4 * (64 + NR_CHUNK_HEADER_BYTES),
+        sizeof(struct nr_slot_ring_shared) + 64 + 4 * 128 + 4 * (64 + NR_CHUNK_HEADER_BYTES),
 };
 
 extern struct steps {
