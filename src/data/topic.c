@@ -456,16 +456,17 @@ void nr_topic_catch_up(const struct nr_topic *topic, struct nr_topic_reader *rea
     reader->next = next;
 }
 
-bool nr_topic_may_read(const struct nr_topic *topic, const struct nr_topic_reader *reader)
+bool nr_topic_is_there(const struct nr_topic *topic, uint64_t position)
 {
-    uint64_t word =
-        atomic_load_explicit(&nr_topic_at(topic, reader->next)->word, memory_order_relaxed);
+    uint64_t word = atomic_load_explicit(&nr_topic_at(topic, position)->word, memory_order_relaxed);
     uint64_t end = nr_topic_word_end(word);
 
-    if (reader->again)
-        return true;
-    return end > reader->next &&
-           (end > reader->next + 1 || nr_topic_word_state(word) != NR_TOPIC_WRITING);
+    return end > position && (end > position + 1 || nr_topic_word_state(word) != NR_TOPIC_WRITING);
+}
+
+bool nr_topic_may_read(const struct nr_topic *topic, const struct nr_topic_reader *reader)
+{
+    return reader->again || nr_topic_is_there(topic, reader->next);
 }
 
 /* -- repair ----------------------------------------------------------------------------------- */

@@ -167,6 +167,9 @@ void nr_topic_give_back(struct nr_topic_reader *reader, uint64_t position);
 void nr_topic_catch_up(const struct nr_topic *topic, struct nr_topic_reader *reader,
                        unsigned times);
 
+/* That position was claimed, and nobody is in the middle of it. */
+bool nr_topic_is_there(const struct nr_topic *topic, uint64_t position);
+
 /* False only if nothing is there to receive. */
 bool nr_topic_may_read(const struct nr_topic *topic, const struct nr_topic_reader *reader);
 

@@ -10,6 +10,7 @@
  *            heir. A dead publisher's slot is skipped; one who only reads skips it for itself.
  */
 #include "base/cleanup.h"
+#include "data/words.h"
 #include "transport/shm_topic.h"
 
 /* message->internal[2] of a loan: its chunk; [3]: its time-out */
@@ -175,6 +176,22 @@ static int nr_shm_topic_send(struct naru_endpoint *endpoint, const struct nr_out
     nr_shm_store(out, claim.slot->payload);
     nr_shm_topic_publish(shm, &claim, NR_TOPIC_NO_CHUNK, out->size_bytes, out->type);
     return 0;
+}
+
+static bool nr_shm_topic_send_short(struct naru_endpoint *endpoint, const void *data,
+                                    size_t size_bytes)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    struct nr_topic_claim claim;
+    uint32_t blocker;
+
+    nr_party_operate(&shm->party);
+    if (size_bytes > nr_topic_inline_bytes(&shm->topic) ||
+        nr_topic_claim(&shm->topic, &claim, &blocker) != 0)
+        return false;
+    nr_words_store(claim.slot->payload, data, size_bytes);
+    nr_shm_topic_publish(shm, &claim, NR_TOPIC_NO_CHUNK, size_bytes, 0);
+    return true;
 }
 
 static int nr_shm_topic_loan(struct naru_endpoint *endpoint, size_t size_bytes,
@@ -360,6 +377,8 @@ const struct nr_shm_kind nr_shm_topic_kind = {
         {
             NR_SHM_COMMON,
             .send = nr_shm_topic_send,
+            .send_short = nr_shm_topic_send_short,
+            .recv_short = nr_shm_topic_recv_short,
             .recv = nr_shm_topic_recv,
             .loan = nr_shm_topic_loan,
             .commit = nr_shm_topic_commit,
@@ -380,6 +399,8 @@ const struct nr_shm_kind nr_shm_topic_overwriting_kind = {
         {
             NR_SHM_COMMON,
             .send = nr_shm_topic_send,
+            .send_short = nr_shm_topic_send_short,
+            .recv_short = nr_shm_topic_recv_newer_short,
             .recv = nr_shm_topic_recv_newer,
             .loan = nr_shm_topic_loan,
             .commit = nr_shm_topic_commit,

@@ -6,6 +6,7 @@
  *            believed if the slot was not claimed meanwhile.
  * Threads    Those of one endpoint take turns by its lock, which is not held while one waits.
  */
+#include "base/relax.h"
 #include "data/words.h"
 #include "transport/shm_topic.h"
 
@@ -15,11 +16,21 @@ enum { NR_SHM_TOPIC_CATCH_UPS = 64 };
 
 /* -- receiving, lossless ------------------------------------------------------------------- */
 
+/* Messages lost since this was told last. */
+static uint64_t nr_shm_topic_lost(struct nr_shm *shm)
+{
+    struct nr_topic_reader *reader = &shm->reader;
+    uint64_t dropped = nr_topic_dropped(&shm->topic);
+    uint64_t lost = reader->lost + dropped - reader->dropped;
+
+    reader->dropped = dropped;
+    reader->lost = 0;
+    return lost;
+}
+
 static void nr_shm_topic_describe(struct nr_shm *shm, const struct nr_topic_message *from,
                                   struct naru_message *message)
 {
-    struct nr_topic_reader *reader = &shm->reader;
-
     message->size_bytes = from->label.size_bytes;
     message->sequence = from->position;
     message->type = from->label.type;
@@ -28,10 +39,7 @@ static void nr_shm_topic_describe(struct nr_shm *shm, const struct nr_topic_mess
     message->flags = from->deliveries > 1 ? NARU_REDELIVERED : 0;
     message->known = NARU_KNOWS_SEQUENCE | NARU_KNOWS_TYPE | NARU_KNOWS_SENDER_PID |
                      NARU_KNOWS_DELIVERIES | NARU_KNOWS_LOST;
-    uint64_t dropped = nr_topic_dropped(&shm->topic);
-    message->lost = reader->lost + dropped - reader->dropped;
-    reader->dropped = dropped;
-    reader->lost = 0;
+    message->lost = nr_shm_topic_lost(shm);
 }
 
 static void nr_shm_topic_pass(struct nr_shm *shm, const struct nr_topic_message *message)
@@ -126,6 +134,71 @@ int nr_shm_topic_recv(struct naru_endpoint *endpoint, struct nr_in *in,
     nr_shm_wake(shm, nr_shm_gate_full(shm, false));
     return 0;
 }
+
+/* -- the short way ------------------------------------------------------------------------- */
+
+typedef int nr_shm_topic_short(struct nr_shm *shm, void *data, size_t capacity_bytes,
+                               struct nr_topic_message *next);
+
+/* Under the lock: the size, or whatever says that it was not to be had, with the position in *next. */
+static int nr_shm_topic_short_copy(struct nr_shm *shm, void *data, size_t capacity_bytes,
+                                   struct nr_topic_message *next)
+{
+    uint32_t blocker;
+    int result = nr_topic_next(&shm->topic, &shm->reader, next, &blocker);
+
+    if (result < 0)
+        return result;
+    if (nr_shm_topic_is_damaged(shm, next) || next->label.size_bytes > capacity_bytes)
+        return -EMSGSIZE;
+    memcpy(data, (const void *)next->payload, next->label.size_bytes);
+    nr_shm_topic_pass(shm, next);
+    return (int)next->label.size_bytes;
+}
+
+static int nr_shm_topic_short_locked(struct nr_shm *shm, nr_shm_topic_short *copy, void *data,
+                                     size_t capacity_bytes, struct nr_topic_message *next)
+{
+    nr_lock_scope(&shm->endpoint.lock);
+    int result = copy(shm, data, capacity_bytes, next);
+    uint64_t lost = result >= 0 ? nr_shm_topic_lost(shm) : 0;
+
+    if (lost)
+        nr_count_add(&shm->endpoint.lost_messages, lost);
+    return result;
+}
+
+/* Looks again without the lock. What is unusual, if only a message that is skipped, is for the long way. */
+static inline int nr_shm_topic_try_short(struct nr_shm *shm, nr_shm_topic_short *copy, void *data,
+                                         size_t capacity_bytes, int64_t timeout_ns)
+{
+    struct nr_topic_message next;
+    int result = nr_shm_topic_short_locked(shm, copy, data, capacity_bytes, &next);
+
+    if (result == -EAGAIN || result == -EBUSY) {
+        int spins = nr_shm_short_spins(shm, timeout_ns);
+        for (; spins && !nr_topic_is_there(&shm->topic, next.position); spins--)
+            nr_relax();
+        if (spins)
+            result = nr_shm_topic_short_locked(shm, copy, data, capacity_bytes, &next);
+    }
+    return result < 0 ? -EAGAIN : result;
+}
+
+int nr_shm_topic_recv_short(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
+                            int64_t timeout_ns)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    nr_party_operate(&shm->party);
+    int result =
+        nr_shm_topic_try_short(shm, nr_shm_topic_short_copy, data, capacity_bytes, timeout_ns);
+    if (result >= 0)
+        nr_shm_wake(shm, nr_shm_gate_full(shm, false));
+    return result;
+}
+
+/* -- taking ahead -------------------------------------------------------------------------- */
 
 int nr_shm_topic_take(struct naru_endpoint *endpoint, struct naru_message *ret,
                       struct nr_deadline *deadline)
@@ -265,4 +338,34 @@ int nr_shm_topic_recv_newer(struct naru_endpoint *endpoint, struct nr_in *in,
         if (result < 0)
             return result;
     }
+}
+
+/* Under the lock. */
+static int nr_shm_topic_short_newer(struct nr_shm *shm, void *data, size_t capacity_bytes,
+                                    struct nr_topic_message *next)
+{
+    uint64_t position = shm->reader.next;
+    uint32_t blocker;
+    int result = nr_topic_peek(&shm->topic, position, next, &blocker);
+
+    next->position = position;
+    if (result < 0)
+        return result;
+    if (nr_shm_topic_is_damaged(shm, next) || next->label.size_bytes > capacity_bytes)
+        return -EMSGSIZE;
+    nr_words_load(data, next->payload, next->label.size_bytes);
+    if (!nr_topic_is_intact(&shm->topic, next))
+        return -EOVERFLOW;
+    shm->reader.next++;
+    return (int)next->label.size_bytes;
+}
+
+int nr_shm_topic_recv_newer_short(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
+                                  int64_t timeout_ns)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    if (!shm->is_read_only)
+        nr_party_operate(&shm->party);
+    return nr_shm_topic_try_short(shm, nr_shm_topic_short_newer, data, capacity_bytes, timeout_ns);
 }
