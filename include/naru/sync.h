@@ -206,6 +206,11 @@ NARU_API int naru_event_is_set(struct naru_event *event);
 /* -EAGAIN (time-out 0), -ETIMEDOUT. */
 NARU_API int naru_event_wait(struct naru_event *event, int64_t timeout_ns);
 
+/* A descriptor for the caller's epoll loop, readable while the event may be set; it may be so for nothing. Each naru_event_wait() of
+   this handle that returns -EAGAIN or -ETIMEDOUT arms it: so try, and only then sleep on it. It is the handle's, which closes it;
+   not to be read. A forked child has none until it calls this, and gets another one. -EMFILE, -ENOMEM. */
+NARU_API int naru_event_fd(struct naru_event *event);
+
 NARU_API void naru_event_close(struct naru_event *event);
 NARU_API int naru_event_unlink(const char *name);
 
@@ -271,6 +276,10 @@ NARU_API int naru_semaphore_post(struct naru_semaphore *semaphore);
 
 /* Lowers the count by one, waiting while it is zero: -EAGAIN (time-out 0), -ETIMEDOUT. Owned: -EOPNOTSUPP, as a mutex. */
 NARU_API int naru_semaphore_wait(struct naru_semaphore *semaphore, int64_t timeout_ns);
+
+/* As naru_event_fd(): readable while the count may be above 0, armed by naru_semaphore_wait(). -EOPNOTSUPP: it is an owned or
+   foreign one. */
+NARU_API int naru_semaphore_fd(struct naru_semaphore *semaphore);
 
 /* The count at some moment during the call. */
 NARU_API int naru_semaphore_value(struct naru_semaphore *semaphore);

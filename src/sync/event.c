@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "data/latch.h"
 #include "os/futex.h"
+#include "os/word_watch.h"
 #include "sync/object.h"
 #include <assert.h>
 #include <naru/sync.h>
@@ -14,6 +15,7 @@
 
 struct naru_event {
     struct nr_object object;
+    struct nr_word_watch watch; /* for naru_event_fd() */
 };
 
 static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t), "an atomic word is just the word");
@@ -55,6 +57,18 @@ int naru_event_is_set(struct naru_event *event)
     return event ? nr_latch_is_up(nr_event_word(event)) : nr_object_refuse(&nr_event_kind);
 }
 
+/* It was not set. */
+static int nr_event_not_set(struct naru_event *event, int error)
+{
+    if (nr_word_watch_is_on(&event->watch)) {
+        nr_latch_want(nr_event_word(event));
+        nr_word_watch_arm(&event->watch);
+    }
+    if (error == -EAGAIN)
+        return nr_fail(error, "the event is not set; give a time-out to wait for it");
+    return nr_fail(error, "nobody set the event in time; is the process that should still there?");
+}
+
 static int nr_event_sleep(_Atomic uint32_t *word, int64_t timeout_ns)
 {
     const struct nr_os_futex_word sleeping = {(uint32_t *)word, NR_LATCH_SLEEPERS};
@@ -63,8 +77,7 @@ static int nr_event_sleep(_Atomic uint32_t *word, int64_t timeout_ns)
 
     while (!nr_latch_is_up(word)) {
         if (result == -ETIMEDOUT)
-            return nr_fail(result, "nobody set the event in time; is the process that should still "
-                                   "there?");
+            return result;
         if (!nr_latch_want(word))
             continue;
         result = nr_os_futex_wait(&sleeping, 1, &deadline);
@@ -80,9 +93,16 @@ int naru_event_wait(struct naru_event *event, int64_t timeout_ns)
         return nr_object_refuse(&nr_event_kind);
     if (nr_latch_is_up(nr_event_word(event)))
         return 0;
-    if (timeout_ns == 0)
-        return nr_fail(-EAGAIN, "the event is not set; give a time-out to wait for it");
-    return nr_event_sleep(nr_event_word(event), timeout_ns);
+    int result = timeout_ns == 0 ? -EAGAIN : nr_event_sleep(nr_event_word(event), timeout_ns);
+    return result == -EAGAIN || result == -ETIMEDOUT ? nr_event_not_set(event, result) : result;
+}
+
+int naru_event_fd(struct naru_event *event)
+{
+    if (!event)
+        return nr_object_refuse(&nr_event_kind);
+    int fd = nr_word_watch_fd(&event->watch);
+    return fd < 0 ? nr_object_no_descriptor(&nr_event_kind, fd) : fd;
 }
 
 /* -- open and close ------------------------------------------------------------------------- */
@@ -96,6 +116,7 @@ static int nr_event_new(struct naru_event **ret, struct nr_object *object)
         return nr_fail(-ENOMEM, "no memory for the handle of an event");
     }
     event->object = *object;
+    nr_word_watch_init(&event->watch, (uint32_t *)nr_event_word(event), NR_LATCH_SLEEPERS);
     *ret = event;
     return 0;
 }
@@ -129,6 +150,7 @@ void naru_event_close(struct naru_event *event)
 {
     if (!event)
         return;
+    nr_word_watch_deinit(&event->watch);
     nr_object_close(&event->object);
     free(event);
 }

@@ -170,6 +170,12 @@ int nr_object_no_list(const struct nr_object_kind *kind, int error)
     return nr_fail(error, "can't tell this process from its parent: %s", nr_error_name(error));
 }
 
+int nr_object_no_descriptor(const struct nr_object_kind *kind, int error)
+{
+    return nr_fail(error, "no descriptor for the %s: %s; close some, or raise `ulimit -n`",
+                   kind->name, nr_error_name(error));
+}
+
 int nr_object_failed(const struct nr_object_kind *kind, const char *what, int error)
 {
     return nr_fail(error, "can't %s the %s: %s", what, kind->name, nr_error_name(error));

@@ -44,5 +44,8 @@ int nr_object_refuse(const struct nr_object_kind *kind);
 /* The thread has no robust list that one could use, as nr_os_robust_prepare() says. */
 int nr_object_no_list(const struct nr_object_kind *kind, int error);
 
+/* nr_word_watch_fd() has failed. */
+int nr_object_no_descriptor(const struct nr_object_kind *kind, int error);
+
 /* A system call that does not fail has failed. */
 int nr_object_failed(const struct nr_object_kind *kind, const char *what, int error);

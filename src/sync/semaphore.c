@@ -10,6 +10,7 @@
 #include "data/permits.h"
 #include "os/clock.h"
 #include "os/futex.h"
+#include "os/word_watch.h"
 #include "sync/semaphore.h"
 #include <assert.h>
 #include <naru/sync.h>
@@ -25,6 +26,12 @@ static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t), "an atomic word is j
 static _Atomic uint32_t *nr_semaphore_atomic(uint32_t *word)
 {
     return (_Atomic uint32_t *)word;
+}
+
+/* Of an event semaphore: for naru_semaphore_fd(). */
+static struct nr_word_watch *nr_semaphore_watch(struct naru_semaphore *semaphore)
+{
+    return (struct nr_word_watch *)(void *)semaphore->more;
 }
 
 static void nr_semaphore_write(void *memory, const void *initial)
@@ -73,6 +80,17 @@ int nr_semaphore_not_posted(int64_t timeout_ns)
                                "still there?");
 }
 
+/* The count was 0. */
+static void nr_semaphore_arm(struct naru_semaphore *semaphore)
+{
+    struct naru_semaphore_state *state = semaphore->object.state;
+    uint32_t seen = atomic_load_explicit(nr_semaphore_atomic(&state->word), memory_order_relaxed);
+
+    if (nr_permits_count(seen) == 0)
+        nr_permits_want(nr_semaphore_atomic(&state->word), seen);
+    nr_word_watch_arm(nr_semaphore_watch(semaphore));
+}
+
 static int nr_semaphore_sleep(struct naru_semaphore_state *state, int64_t timeout_ns)
 {
     _Atomic uint32_t *word = nr_semaphore_atomic(&state->word);
@@ -91,11 +109,12 @@ static int nr_semaphore_sleep(struct naru_semaphore_state *state, int64_t timeou
     }
     if (nr_permits_take(word, &seen)) /* it came as the time was over */
         return 0;
-    return nr_semaphore_not_posted(timeout_ns);
+    return -ETIMEDOUT;
 }
 
 int naru_semaphore_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
 {
+    int result = -EAGAIN;
     uint32_t seen;
 
     if (!semaphore)
@@ -105,8 +124,25 @@ int naru_semaphore_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
     struct naru_semaphore_state *state = semaphore->object.state;
     if (nr_permits_take(nr_semaphore_atomic(&state->word), &seen))
         return 0;
-    return timeout_ns == 0 ? nr_semaphore_not_posted(timeout_ns)
-                           : nr_semaphore_sleep(state, timeout_ns);
+    if (timeout_ns != 0)
+        result = nr_semaphore_sleep(state, timeout_ns);
+    if (result != -EAGAIN && result != -ETIMEDOUT)
+        return result;
+    if (nr_word_watch_is_on(nr_semaphore_watch(semaphore)))
+        nr_semaphore_arm(semaphore);
+    return nr_semaphore_not_posted(timeout_ns);
+}
+
+int naru_semaphore_fd(struct naru_semaphore *semaphore)
+{
+    if (!semaphore)
+        return nr_object_refuse(&nr_semaphore_kind);
+    if (semaphore->other)
+        return nr_fail(-EOPNOTSUPP,
+                       "only an event semaphore of Naru's has a descriptor; wait with a time-out, "
+                       "or in a thread");
+    int fd = nr_word_watch_fd(nr_semaphore_watch(semaphore));
+    return fd < 0 ? nr_object_no_descriptor(&nr_semaphore_kind, fd) : fd;
 }
 
 int naru_semaphore_value(struct naru_semaphore *semaphore)
@@ -164,6 +200,17 @@ static const struct nr_semaphore_foreign *nr_semaphore_find_foreign(const char *
     return NULL;
 }
 
+static int nr_semaphore_new_event(struct naru_semaphore **ret, struct nr_object *object)
+{
+    int result = nr_semaphore_new(ret, object, NULL, sizeof(struct nr_word_watch));
+
+    if (result == 0)
+        nr_word_watch_init(nr_semaphore_watch(*ret),
+                           &((struct naru_semaphore_state *)object->state)->word,
+                           NR_PERMITS_SLEEPERS);
+    return result;
+}
+
 int naru_semaphore_open(struct naru_semaphore **ret, const char *name, uint32_t initial,
                         const struct naru_options *options)
 {
@@ -177,7 +224,7 @@ int naru_semaphore_open(struct naru_semaphore **ret, const char *name, uint32_t 
     int result = nr_semaphore_check_initial(initial);
     if (result == 0)
         result = nr_object_open(&object, &nr_semaphore_kind, name, &initial, options);
-    return result < 0 ? result : nr_semaphore_new(ret, &object, NULL, 0);
+    return result < 0 ? result : nr_semaphore_new_event(ret, &object);
 }
 
 int naru_semaphore_init(struct naru_semaphore_state *state, uint32_t initial)
@@ -194,14 +241,16 @@ int naru_semaphore_attach(struct naru_semaphore **ret, struct naru_semaphore_sta
     if (!ret)
         return nr_fail(-EINVAL, "naru_semaphore_attach() needs a place for the handle");
     int result = nr_object_attach(&object, &nr_semaphore_kind, state);
-    return result < 0 ? result : nr_semaphore_new(ret, &object, NULL, 0);
+    return result < 0 ? result : nr_semaphore_new_event(ret, &object);
 }
 
 void naru_semaphore_close(struct naru_semaphore *semaphore)
 {
     if (!semaphore)
         return;
-    if (semaphore->other && semaphore->other->close)
+    if (!semaphore->other)
+        nr_word_watch_deinit(nr_semaphore_watch(semaphore));
+    else if (semaphore->other->close)
         semaphore->other->close(semaphore);
     nr_object_close(&semaphore->object);
     free(semaphore);

@@ -29,7 +29,7 @@
 #include "transport/endpoint.h"
 #include "transport/party.h"
 #include "transport/vigil.h"
-#include "transport/watcher.h"
+#include "os/watcher.h"
 
 enum {
     NR_SHM_LAYOUT = 4,

@@ -24,7 +24,7 @@
 #include "os/process.h"
 #include "os/queue.h"
 #include "transport/kernel_queue.h"
-#include "transport/watcher.h"
+#include "os/watcher.h"
 #include <stdalign.h>
 #include <stdlib.h>
 

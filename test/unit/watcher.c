@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* watcher -- a thread in a system call is stopped at any moment, also when the call ends by itself */
-#include "transport/watcher.h"
+#include "os/watcher.h"
 #include "os/queue.h"
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "transport/watcher.h"
+#include "os/watcher.h"
 #include "os/io.h"
 #include "os/process.h"
 #include <errno.h>
