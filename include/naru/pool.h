@@ -11,7 +11,7 @@
  *            another one; after options.deaths_max deaths it is set aside, with the cause of the last. Results
  *            that it had given stay; tasks that it had not begun go to others and count no death.
  * Owner      The process that made the pool. When it dies, its workers die.
- * Workers    are forked by naru_spawn(): they have the owner's memory as it was, and nothing of it but that; see process.h
+ * Workers    are forked by naru_spawn(), at any time: they have the owner's memory as it is then, and nothing of it but that; see process.h
  *            for descriptors and signals. A worker does one task at a time.
  * Blocking   Calls with a time-out may wait; while they do, they look after the workers. Nothing happens to a pool
  *            between calls: no thread and no signal works in the owner.
@@ -77,7 +77,8 @@ struct naru_pool_options {
         time_limit_ns; /* for a task: then its worker is killed, the task not tried again; default: none */
     int64_t grace_ns; /* naru_pool_free(): how long workers may take to end; default 2 s */
     uint32_t pin;     /* 1: each worker keeps to one processor, in turn */
-    uint32_t reserved0;
+    uint32_t
+        starts_at_once; /* 1: naru_pool_new() starts all workers; default: if there is an init hook */
     int (*init)(uint32_t worker, void *context); /* in a new worker; < 0: it can't work, and ends */
     void (*exit)(uint32_t worker,
                  void *context); /* in a worker that ends because it is to: not at a death */
@@ -87,15 +88,16 @@ struct naru_pool_options {
 };
 
 /*
- * Makes a pool and starts its workers. `context` is handed to the functions in the workers. *options are copied, what
- * they point to is not. Errors: -EINVAL an option; those of naru_spawn(), when not one worker could be started: then
- * nothing is left behind.
+ * Makes a pool. A worker is started when there is a task that no other one is free for; with an init hook, or
+ * starts_at_once, all are started now, and always. `context` is handed to the functions in the workers. *options are
+ * copied, what they point to is not, and has to last as long as the pool. Errors: -EINVAL an option; those of
+ * naru_spawn(), when all were to be started and not one could be: then nothing is left behind.
  */
 NARU_API int naru_pool_new(struct naru_pool **ret, naru_pool_work *work, void *context,
                            const struct naru_pool_options *options);
 
 /*
- * Ends the pool. Idle workers run their exit hook and end; those in a task, or that take longer than grace_ns, are
+ * Ends the pool. Idle workers run their exit hook and end, or are killed if there is none, when what they have printed is written; those in a task, or that take longer than grace_ns, are
  * killed. Tasks that are not answered are dropped: to wait for them, call naru_pool_next() until -ENODATA. All workers
  * are gone when it returns. NULL is allowed.
  */
@@ -217,7 +219,7 @@ struct naru_pool_stat {
 NARU_API int naru_pool_stat(struct naru_pool *pool, struct naru_pool_stat *stat);
 
 enum naru_pool_worker_state {
-    NARU_WORKER_GONE = 1, /* being replaced, or waiting until it can be */
+    NARU_WORKER_GONE = 1, /* not started yet, being replaced, or waiting until it can be */
     NARU_WORKER_STARTING, /* in its init hook */
     NARU_WORKER_IDLE,
     NARU_WORKER_BUSY,

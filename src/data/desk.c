@@ -143,6 +143,17 @@ void nr_desk_stamp(struct nr_desk *desk, int64_t now_ns)
     atomic_store_explicit(&desk->shared->begun_ns, now_ns, memory_order_relaxed);
 }
 
+void nr_desk_rest(struct nr_desk *desk)
+{
+    atomic_store_explicit(&desk->shared->rests, nr_desk_begun(desk) + 1, memory_order_relaxed);
+}
+
+bool nr_desk_is_at_rest(const struct nr_desk *desk)
+{
+    return atomic_load_explicit(&desk->shared->rests, memory_order_relaxed) ==
+           nr_desk_begun(desk) + 1;
+}
+
 uint32_t nr_desk_begun(const struct nr_desk *desk)
 {
     return (uint32_t)atomic_load_explicit(&desk->shared->turn, memory_order_relaxed);

@@ -12,7 +12,7 @@
  *            closing tells the owner how many were begun. So each task at the desk is either begun, or taken away
  *            from it, never both. The owner then sends RESUME; the worker throws away the tasks before that and opens
  *            the desk again. It is also from this word that the owner knows whether a worker died in a task.
- * Writers    begun, is-open, begun_ns: the worker. closed, brief: the owner. Rings: see line_ring.h.
+ * Writers    begun, is-open, begun_ns, rests: the worker. closed, door: the owner. Rings: see line_ring.h.
  * Ordering   The rings order payloads. The turn is a word of its own: its order of changes is all that counts.
  *            [D1] gate prepared -> [D2] look again; [D3] put -> [D4] must wake: see gate.h.
  * Death      A worker killed anywhere leaves whole messages only, and a turn that says what it was at.
@@ -28,7 +28,6 @@ enum {
     NR_DESK_RING_BYTES = 11840, /* so that a desk has 32 KiB: to make it costs time for each page */
     NR_DESK_HEADER_BYTES = 8,
     NR_DESK_PART_BYTES = 2944 - NR_DESK_HEADER_BYTES, /* of payload, in one message; four fit */
-    NR_DESK_BRIEF_BYTES = 192,
 };
 
 enum nr_desk_kind {
@@ -50,8 +49,10 @@ enum nr_desk_gate { NR_DESK_HAS_TASK, NR_DESK_HAS_ROOM, NR_DESK_HAS_RESULT, NR_D
 struct nr_desk_shared {
     _Alignas(64) _Atomic uint64_t turn;
     _Atomic int64_t begun_ns; /* when the latest task was begun, if it has a limit */
+    uint32_t door; /* opened by the owner, once the worker may begin (nr_spawn_group()) */
+    _Atomic uint32_t
+        rests; /* one more than were begun when the worker had nothing left to do; 0: never */
     struct nr_gate gates[4];
-    uint64_t brief[NR_DESK_BRIEF_BYTES / sizeof(uint64_t)]; /* written before the worker starts */
 };
 
 struct nr_desk {
@@ -139,11 +140,18 @@ const uint32_t *nr_desk_gate_address(const struct nr_desk *desk, enum nr_desk_ga
 bool nr_desk_begin(struct nr_desk *desk);
 void nr_desk_reopen(struct nr_desk *desk);
 void nr_desk_stamp(struct nr_desk *desk, int64_t now_ns);
+/* The worker has done all that it has begun, and what comes behind a task as well. */
+void nr_desk_rest(struct nr_desk *desk);
 
 /* The owner: how many were begun; the same, and no more will be. */
 uint32_t nr_desk_begun(const struct nr_desk *desk);
 /* Can the turn be that, with `answered` tasks answered and `given` on the desk? */
 bool nr_desk_turn_is_sane(const struct nr_desk *desk, uint32_t answered, size_t given,
                           bool may_be_closed);
+static inline uint32_t *nr_desk_door(const struct nr_desk *desk)
+{
+    return &desk->shared->door;
+}
 int64_t nr_desk_begun_ns(const struct nr_desk *desk);
+bool nr_desk_is_at_rest(const struct nr_desk *desk); /* since the latest task that was begun */
 uint32_t nr_desk_close(struct nr_desk *desk);

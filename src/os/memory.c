@@ -89,15 +89,25 @@ int nr_os_memory_map(int fd, size_t size_bytes, bool is_writable, void **ret)
     return 0;
 }
 
-int nr_os_memory_map_anonymous(size_t size_bytes, void **ret)
+static int nr_os_memory_map_shared(size_t size_bytes, int flags, void **ret)
 {
-    void *memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    void *memory =
+        mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | flags, -1, 0);
 
     if (memory == MAP_FAILED)
         return -errno;
     *ret = memory;
     return 0;
+}
+
+int nr_os_memory_map_anonymous(size_t size_bytes, void **ret)
+{
+    return nr_os_memory_map_shared(size_bytes, MAP_POPULATE, ret);
+}
+
+int nr_os_memory_map_promised(size_t size_bytes, void **ret)
+{
+    return nr_os_memory_map_shared(size_bytes, 0, ret);
 }
 
 int nr_os_memory_peek(int fd, void *data, size_t size_bytes)
@@ -115,6 +125,11 @@ int nr_os_memory_peek(int fd, void *data, size_t size_bytes)
 void nr_os_memory_hide(void *memory, size_t size_bytes)
 {
     madvise(memory, size_bytes, MADV_DONTFORK);
+}
+
+void nr_os_memory_show(void *memory, size_t size_bytes)
+{
+    madvise(memory, size_bytes, MADV_DOFORK);
 }
 
 void nr_os_memory_unmap(void *memory, size_t size_bytes)

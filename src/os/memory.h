@@ -28,9 +28,12 @@ int nr_os_memory_reserve(int fd, size_t size_bytes);
 
 int nr_os_memory_map(int fd, size_t size_bytes, bool is_writable, void **ret);
 int nr_os_memory_map_anonymous(size_t size_bytes, void **ret); /* shared with forked children */
+int nr_os_memory_map_promised(size_t size_bytes,
+                              void **ret); /* the same, its pages as they are needed */
 int nr_os_memory_peek(int fd, void *data,
                       size_t size_bytes);                 /* the first bytes; -EBADMSG: shorter */
 void nr_os_memory_hide(void *memory, size_t size_bytes);  /* forked children do not have it */
+void nr_os_memory_show(void *memory, size_t size_bytes);  /* ... they do again */
 void nr_os_memory_unmap(void *memory, size_t size_bytes); /* NULL is allowed */
 
 /*

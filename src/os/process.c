@@ -89,13 +89,10 @@ uint64_t nr_os_process_token_new(void)
         if (!page)
             return 0;
     }
-    uint64_t token = __atomic_load_n(page, __ATOMIC_ACQUIRE);
-    if (!token) {
-        uint64_t next = __atomic_add_fetch(&nr_os_process_latest, 1, __ATOMIC_ACQ_REL);
-        if (__atomic_compare_exchange_n(page, &token, next, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_ACQUIRE))
-            token = next;
-    }
+    /* Without a look before: in a new child that would be another fault. */
+    uint64_t token = 0, next = __atomic_add_fetch(&nr_os_process_latest, 1, __ATOMIC_ACQ_REL);
+    if (__atomic_compare_exchange_n(page, &token, next, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        token = next;
     return token;
 }
 

@@ -23,7 +23,11 @@
 
 enum { NR_SPAWN_STACK_BYTES = 64 * 1024 };
 
-/* -- what a child does to itself --------------------------------------------------------------- */
+/* -- what a child does to itself ---------------------------------------------------------------
+ *
+ * Each page that a new child runs or writes to for the first time is a fault, and faults are half of what its birth costs. So it
+ * makes its calls by syscall(2), whose page it has, where it may.
+ */
 
 static struct nr_os_spawn_fault nr_os_spawn_failed(enum nr_os_spawn_step step, int which)
 {
@@ -31,20 +35,41 @@ static struct nr_os_spawn_fault nr_os_spawn_failed(enum nr_os_spawn_step step, i
 }
 #define NR_SPAWN_WELL ((struct nr_os_spawn_fault){0})
 
+static uint64_t nr_os_spawn_signal_bit(int number)
+{
+    return (uint64_t)1 << (number - 1);
+}
+
 /* Default dispositions, but for the handlers of the signals that libc keeps for itself. Not by sigaction(3), which knows
    nothing of those, and of which a sanitizer keeps a record: a program's child would change it for the parent. */
-static void nr_os_spawn_reset_signals(void)
+static void nr_os_spawn_reset_signals(const struct nr_os_spawn_plan *plan)
 {
     static const uint64_t by_default[8]; /* a struct kernel_sigaction of zeros */
+
+    if (plan->has_looked && !plan->strays)
+        return;
     const int first_real_time = SIGRTMIN, kernel_first_real_time = 32;
 
     for (int number = 1; number < NSIG; number++) {
         uint64_t present[8] = {(uintptr_t)SIG_IGN};
+        if (plan->has_looked && !(plan->strays & nr_os_spawn_signal_bit(number)))
+            continue;
         if (number >= kernel_first_real_time && number < first_real_time)
             syscall(SYS_rt_sigaction, number, NULL, present, sizeof present[0]);
         if (present[0] == (uintptr_t)SIG_IGN)
             syscall(SYS_rt_sigaction, number, by_default, NULL, sizeof by_default[0]);
     }
+}
+
+void nr_os_spawn_look_at_signals(struct nr_os_spawn_plan *plan)
+{
+    plan->strays = UINT64_MAX;
+    for (int number = 1; number < NSIG; number++) {
+        uint64_t present[8] = {0};
+        if (syscall(SYS_rt_sigaction, number, NULL, present, sizeof present[0]) == 0 && !present[0])
+            plan->strays &= ~nr_os_spawn_signal_bit(number);
+    }
+    plan->has_looked = true;
 }
 
 static bool nr_os_spawn_is_target(const struct nr_os_spawn_plan *plan, int fd, unsigned except)
@@ -83,7 +108,7 @@ static struct nr_os_spawn_fault nr_os_spawn_move_fds(const struct nr_os_spawn_pl
             return nr_os_spawn_failed(NR_SPAWN_FDS, plan->moves[i].from);
     for (unsigned i = 0; i < plan->moves_count; i++) {
         int from = plan->moves[i].from, to = plan->moves[i].to;
-        int result = from == to ? fcntl(from, F_SETFD, 0) : dup2(from, to);
+        long result = from == to ? syscall(SYS_fcntl, from, F_SETFD, 0) : dup2(from, to);
         if (result < 0)
             return nr_os_spawn_failed(NR_SPAWN_FDS, to);
     }
@@ -152,7 +177,7 @@ struct nr_os_spawn_fault nr_os_spawn_prepare(const struct nr_os_spawn_plan *plan
     if (plan->own_group && setpgid(0, 0) < 0)
         return nr_os_spawn_failed(NR_SPAWN_GROUP, 0);
     if (!plan->keep_signals)
-        nr_os_spawn_reset_signals();
+        nr_os_spawn_reset_signals(plan);
     fault = nr_os_spawn_move_fds(plan);
     if (fault.error)
         return fault;
@@ -161,7 +186,8 @@ struct nr_os_spawn_fault nr_os_spawn_prepare(const struct nr_os_spawn_plan *plan
     fault = nr_os_spawn_limit(plan);
     if (fault.error)
         return fault;
-    errno = 0;
+    if (plan->nice)
+        errno = 0;
     if (plan->nice && nice(plan->nice) == -1 && errno)
         return nr_os_spawn_failed(NR_SPAWN_NICE, plan->nice);
     if (plan->cpus && sched_setaffinity(0, plan->cpus_bytes, plan->cpus) < 0)
@@ -173,7 +199,7 @@ struct nr_os_spawn_fault nr_os_spawn_prepare(const struct nr_os_spawn_plan *plan
 
 void nr_os_spawn_unblock(const struct nr_os_spawn_plan *plan)
 {
-    pthread_sigmask(SIG_SETMASK, &plan->mask, NULL);
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &plan->mask, NULL, NSIG / 8);
 }
 
 void nr_os_spawn_mask(struct nr_os_spawn_plan *plan)
@@ -206,11 +232,11 @@ int nr_os_spawn_fork(void (*begin)(void *context), void *context)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t pid = fork();
-    int error = errno;
     if (pid == 0) {
         begin(context);
         _exit(127);
     }
+    int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pid < 0 ? -error : pid;
 }

@@ -59,12 +59,17 @@ struct nr_os_spawn_plan {
     size_t cpus_bytes;
     int nice;
     const char *directory;
-    sigset_t mask; /* for the function or program */
+    sigset_t mask;   /* for the function or program */
+    bool has_looked; /* `strays`: the signals whose disposition is not the default one */
+    uint64_t strays;
 };
 
 /* Signals, group, descriptors, limits, ... of the calling child, all but the mask. */
 struct nr_os_spawn_fault nr_os_spawn_prepare(const struct nr_os_spawn_plan *plan);
 void nr_os_spawn_unblock(const struct nr_os_spawn_plan *plan);
+
+/* So that not each of many children has to. */
+void nr_os_spawn_look_at_signals(struct nr_os_spawn_plan *plan);
 
 /* The mask of the calling thread, or an empty one. */
 void nr_os_spawn_mask(struct nr_os_spawn_plan *plan);

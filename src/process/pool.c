@@ -94,12 +94,11 @@ static void nr_pool_complete(struct naru_pool *pool, const struct naru_pool_opti
     pool->spawn = (struct naru_spawn_options){.size_bytes = sizeof pool->spawn};
     if (options->spawn)
         pool->spawn = *options->spawn;
+    pool->starts_at_once = options->starts_at_once || options->init;
 }
 
 static int nr_pool_open(struct naru_pool *pool)
 {
-    int started = 0;
-
     pool->owner = nr_os_process_token_new();
     pool->workers = calloc(pool->workers_count, sizeof *pool->workers);
     if (!pool->owner || !pool->workers)
@@ -111,15 +110,16 @@ static int nr_pool_open(struct naru_pool *pool)
                                      : nr_pool_collect_watch_bell(pool);
     if (result < 0)
         return nr_fail(result, "can't make the descriptors of a pool: %s", nr_error_name(result));
-    for (uint32_t i = 0; i < pool->workers_count; i++)
-        pool->workers[i].state = NARU_WORKER_GONE;
     for (uint32_t i = 0; i < pool->workers_count; i++) {
-        result = nr_pool_crew_start(pool, &pool->workers[i]);
-        started += result == 0;
-        if (result < 0 && started == 0)
-            return result; /* with its text */
+        pool->workers[i].state = NARU_WORKER_GONE;
+        pool->workers[i].memory_fd = -1;
     }
-    return 0;
+    for (uint32_t i = 0; i < pool->workers_count && pool->starts_at_once; i++)
+        nr_pool_start_seat(pool, &pool->workers[i]);
+    nr_pool_start_launch(pool);
+    return pool->starts_at_once && !pool->has_started
+               ? nr_fail(pool->setback, "%s", pool->setback_text)
+               : 0;
 }
 
 int naru_pool_new(struct naru_pool **ret, naru_pool_work *work, void *context,

@@ -5,7 +5,8 @@
  *
  * pool.c         made, looked at, cancelled, freed
  * pool_task.c    tasks: their memory, the queues they stand in, the order of results
- * pool_crew.c    workers: started, buried, replaced, timed
+ * pool_start.c   workers: started
+ * pool_crew.c    workers: buried, timed, ended
  * pool_deal.c    tasks go to the workers
  * pool_collect.c results come back; the owner's sleep
  * pool_flow.c    submit and next
@@ -64,7 +65,8 @@ struct nr_pool_queue {
 struct nr_pool_worker {
     enum naru_pool_worker_state state; /* BUSY is IDLE here: see `given` */
     struct nr_desk desk;
-    void *memory; /* of the desk; NULL: none */
+    void *memory;  /* of the desk; NULL: none */
+    int memory_fd; /* to be handed down by a zygote; -1 */
     struct naru_child *child;
     int32_t pid;
     struct nr_pool_queue given;   /* the oldest first, as the worker does them */
@@ -93,6 +95,7 @@ struct naru_pool {
     struct naru_spawn_options spawn;
     struct nr_pool_worker *workers;
     uint32_t workers_count;
+    bool starts_at_once; /* workers, whether there are tasks or not */
 
     struct nr_pool_queue waiting, finished, free;
     struct nr_pool_queue lent; /* handed out by the latest naru_pool_next() */
@@ -110,6 +113,7 @@ struct naru_pool {
     int64_t timer_ns; /* what the timer is set to */
     bool is_interrupted;
     bool is_belled;         /* the bell is rung by ourselves, for a loop outside */
+    bool has_started;       /* some worker, once */
     unsigned failed_starts; /* in a row, of all workers */
     int setback;            /* why the latest start failed */
     char setback_text[256];
@@ -145,14 +149,28 @@ bool nr_pool_task_is_ready(const struct naru_pool *pool);
 /* May this one be given out, or are there too many results already? */
 bool nr_pool_task_may_go(const struct naru_pool *pool, const struct nr_pool_task *task);
 
+/* -- pool_start.c -- */
+
+/* Has it been left to the next task to start it, and is it not put off? */
+bool nr_pool_start_may(const struct naru_pool *pool, const struct nr_pool_worker *worker);
+/* A desk, to which tasks may be dealt; it has no process before nr_pool_start_launch(), which starts all that are
+   seated. What fails is put off, and pool->setback tells why. */
+void nr_pool_start_seat(struct naru_pool *pool, struct nr_pool_worker *worker);
+void nr_pool_start_launch(struct naru_pool *pool);
+void nr_pool_start_put_off(struct naru_pool *pool, struct nr_pool_worker *worker);
+/* Its tasks go back, its child is closed, its desk goes: it is GONE. */
+void nr_pool_start_unseat(struct naru_pool *pool, struct nr_pool_worker *worker);
+void nr_pool_start_clear_desk(struct nr_pool_worker *worker);
+
 /* -- pool_crew.c -- */
 
-int nr_pool_crew_start(struct naru_pool *pool, struct nr_pool_worker *worker);
 void nr_pool_crew_bury(struct naru_pool *pool, struct nr_pool_worker *worker);
 void nr_pool_crew_kill(struct nr_pool_worker *worker, enum naru_pool_outcome verdict);
 void nr_pool_crew_condemn(struct nr_pool_worker *worker);
 /* Takes back what it has not begun. */
 void nr_pool_crew_take_back(struct naru_pool *pool, struct nr_pool_worker *worker);
+void nr_pool_crew_give_back(struct naru_pool *pool, struct nr_pool_worker *worker,
+                            struct nr_pool_task *task); /* to the front of those that wait */
 bool nr_pool_crew_is_in_task(const struct nr_pool_worker *worker);
 
 /* Time limits, starts that were put off, tasks behind a long one. And when that is due next; INT64_MAX: never. */
@@ -192,7 +210,7 @@ int nr_pool_flow_take(struct naru_pool *pool, struct nr_pool_task **ret,
 
 /* -- pool_work.c -- */
 
-/* What a worker is told, at its desk. */
+/* What a worker is told. */
 struct nr_pool_brief {
     naru_pool_work *work;
     void *context;
@@ -200,8 +218,8 @@ struct nr_pool_brief {
     void (*exit)(uint32_t worker, void *context);
     uint32_t worker, recycle_tasks;
     uint64_t recycle_rss_bytes;
-    int32_t memory_fd, bell_fd;
+    void *memory;               /* the desk, unless there is a descriptor of it */
+    int32_t memory_fd, bell_fd; /* -1 */
 };
-_Static_assert(sizeof(struct nr_pool_brief) <= NR_DESK_BRIEF_BYTES, "it stands at the desk");
 
 int nr_pool_work_run(void *brief);

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool_crew -- workers: started, buried, replaced, timed
+ * pool_crew -- workers: buried, timed, ended
  *
  * Death      A worker's pidfd says that it is dead; naru_child_wait() says how. Its desk goes with it: the next one gets
  *            a new desk, so that nothing a dead or wild worker has written meets its successor.
  * Guilt      A death counts for the task that had been begun and not answered, and for no other. When it was we who
  *            killed the worker, it counts for the task that we killed it for, if that is the one. A spoilt desk may be
  *            the deed of any task there: they are done again, each alone, and then it shows which one it was.
- * Restart    At once, as long as workers get as far as a task; else later and later, up to a second.
  */
 #include "os/futex.h"
 #include "os/io.h"
@@ -19,8 +18,6 @@
 #include <string.h>
 
 enum {
-    NR_POOL_RESTART_FIRST_NS = 10000000, /* doubled with each failure */
-    NR_POOL_RESTART_SHIFT_MOST = 7,
     NR_POOL_UNBEGUN_NS = 100000000, /* a worker that is stopped keeps a task no longer than that */
     NR_POOL_NUDGE_NS = 100000000,   /* time for a worker to look at its desk */
     NR_POOL_FAILURES_MOST =
@@ -31,128 +28,6 @@ bool nr_pool_crew_is_in_task(const struct nr_pool_worker *worker)
 {
     return worker->memory && worker->given.count &&
            (worker->is_damaged || nr_desk_begun(&worker->desk) != worker->answered);
-}
-
-/* -- starting --------------------------------------------------------------------------------- */
-
-static void nr_pool_crew_clear_desk(struct nr_pool_worker *worker)
-{
-    nr_os_memory_unmap(worker->memory, nr_desk_bytes());
-    worker->memory = NULL;
-}
-
-static int nr_pool_crew_make_desk(struct nr_pool_worker *worker, int *ret_fd)
-{
-    int fd = nr_os_memory_anonymous("naru-pool");
-    void *memory;
-
-    if (fd < 0)
-        return fd;
-    int result = nr_os_memory_reserve(fd, nr_desk_bytes());
-    if (result == 0)
-        result = nr_os_memory_seal(fd);
-    if (result == 0)
-        result = nr_os_memory_map(fd, nr_desk_bytes(), true, &memory);
-    if (result < 0) {
-        nr_os_close(&fd);
-        return result;
-    }
-    nr_os_memory_hide(memory, nr_desk_bytes());
-    nr_desk_attach(&worker->desk, memory, NR_DESK_OWNER);
-    worker->memory = memory;
-    *ret_fd = fd;
-    return 0;
-}
-
-/* The user's spawn options, with what a worker needs besides. */
-static int nr_pool_crew_spawn(struct naru_pool *pool, struct nr_pool_worker *worker,
-                              const struct nr_pool_brief *brief)
-{
-    struct naru_spawn_options spawn = pool->spawn;
-    nr_cleanup_free struct naru_spawn_fd *fds = calloc(spawn.fds_count + 2, sizeof *fds);
-    uint32_t cpu = 0;
-
-    if (!fds)
-        return nr_fail(-ENOMEM, "no memory to start a worker");
-    if (spawn.fds_count)
-        memcpy(fds, spawn.fds, spawn.fds_count * sizeof *fds);
-    fds[spawn.fds_count++] = (struct naru_spawn_fd){brief->memory_fd, brief->memory_fd};
-    fds[spawn.fds_count++] = (struct naru_spawn_fd){brief->bell_fd, brief->bell_fd};
-    spawn.fds = fds;
-    if (spawn.zygote) /* which has not got our memory */
-        spawn.context_size_bytes = sizeof *brief;
-    int chosen = pool->options.pin ? nr_os_cpu(brief->worker) : -1;
-    if (chosen >= 0) {
-        cpu = (uint32_t)chosen;
-        spawn.cpus = &cpu;
-        spawn.cpus_count = 1;
-    }
-    int result = naru_spawn(&worker->child, nr_pool_work_run, (void *)brief, &spawn);
-    if (result < 0)
-        return result;
-    uint32_t index = brief->worker;
-    result =
-        nr_os_epoll_add_tagged(pool->epoll_fd, naru_child_fd(worker->child), NR_READABLE, index);
-    if (result < 0) {
-        naru_child_close(worker->child);
-        worker->child = NULL;
-        return nr_fail(result, "can't watch a worker: %s", nr_error_name(result));
-    }
-    return 0;
-}
-
-static int nr_pool_crew_try_start(struct naru_pool *pool, struct nr_pool_worker *worker)
-{
-    nr_cleanup_close int memory_fd = -1;
-
-    int result = nr_pool_crew_make_desk(worker, &memory_fd);
-    if (result < 0)
-        return nr_fail(result, "can't make a desk for a worker: %s", nr_error_name(result));
-    struct nr_pool_brief brief = {
-        .work = pool->work,
-        .context = pool->context,
-        .init = pool->options.init,
-        .exit = pool->options.exit,
-        .worker = (uint32_t)(worker - pool->workers),
-        .recycle_tasks = pool->options.recycle_tasks,
-        .recycle_rss_bytes = pool->options.recycle_rss_bytes,
-        .memory_fd = memory_fd,
-        .bell_fd = pool->bell_fd,
-    };
-    memcpy(worker->desk.shared->brief, &brief, sizeof brief);
-    result = nr_pool_crew_spawn(pool, worker, &brief);
-    if (result < 0)
-        nr_pool_crew_clear_desk(worker);
-    return result;
-}
-
-static void nr_pool_crew_put_off(struct naru_pool *pool, struct nr_pool_worker *worker)
-{
-    unsigned shift = worker->failures++;
-
-    pool->failed_starts++;
-    if (shift > NR_POOL_RESTART_SHIFT_MOST)
-        shift = NR_POOL_RESTART_SHIFT_MOST;
-    worker->start_ns = nr_os_now_ns() + ((int64_t)NR_POOL_RESTART_FIRST_NS << shift);
-}
-
-int nr_pool_crew_start(struct naru_pool *pool, struct nr_pool_worker *worker)
-{
-    int result = nr_pool_crew_try_start(pool, worker);
-
-    if (result < 0) {
-        pool->setback = result;
-        snprintf(pool->setback_text, sizeof pool->setback_text, "%s", naru_error_text());
-        nr_pool_crew_put_off(pool, worker);
-        return result;
-    }
-    worker->pid = naru_child_pid(worker->child);
-    worker->state = pool->options.init ? NARU_WORKER_STARTING : NARU_WORKER_IDLE;
-    worker->answered = 0;
-    worker->is_closed = worker->owes_resume = worker->is_damaged = false;
-    worker->nudge_ns = 0;
-    worker->verdict = 0;
-    return 0;
 }
 
 /* -- ending ----------------------------------------------------------------------------------- */
@@ -171,8 +46,8 @@ void nr_pool_crew_condemn(struct nr_pool_worker *worker)
     naru_child_signal(worker->child, NR_OS_SIGKILL);
 }
 
-static void nr_pool_crew_give_back(struct naru_pool *pool, struct nr_pool_worker *worker,
-                                   struct nr_pool_task *task)
+void nr_pool_crew_give_back(struct naru_pool *pool, struct nr_pool_worker *worker,
+                            struct nr_pool_task *task)
 {
     nr_pool_queue_remove(&worker->given, task);
     pool->given_count--;
@@ -261,16 +136,7 @@ void nr_pool_crew_bury(struct naru_pool *pool, struct nr_pool_worker *worker)
         nr_pool_crew_suspect(worker);
     else if (was_in_task)
         nr_pool_crew_blame(pool, worker, worker->given.first, &death);
-    while (worker->given.last)
-        nr_pool_crew_give_back(pool, worker, worker->given.last);
-    worker->feeding = NULL;
-    worker->is_closed = worker->owes_resume = worker->must_wake = false;
-    nr_pool_crew_clear_desk(worker);
-    naru_child_close(worker->child);
-    worker->child = NULL;
-    worker->pid = 0;
-    worker->state = NARU_WORKER_GONE;
-    worker->start_ns = 0;
+    nr_pool_start_unseat(pool, worker);
     if (was_to_end) {
         pool->stat.recycled++;
     } else {
@@ -280,9 +146,10 @@ void nr_pool_crew_bury(struct naru_pool *pool, struct nr_pool_worker *worker)
     if (was_idle && !was_to_end) {
         pool->setback = -EOWNERDEAD;
         snprintf(pool->setback_text, sizeof pool->setback_text, "%s", death.text);
-        nr_pool_crew_put_off(pool, worker);
-    } else {
-        nr_pool_crew_start(pool, worker);
+        nr_pool_start_put_off(pool, worker);
+    } else if (pool->starts_at_once) {
+        nr_pool_start_seat(pool, worker);
+        nr_pool_start_launch(pool);
     }
 }
 
@@ -358,10 +225,21 @@ static bool nr_pool_crew_anyone_idle(const struct naru_pool *pool)
 {
     for (uint32_t i = 0; i < pool->workers_count; i++) {
         const struct nr_pool_worker *worker = &pool->workers[i];
-        if (worker->state == NARU_WORKER_IDLE && worker->given.count == 0 && !worker->is_closed)
+        if (nr_pool_start_may(pool, worker) ||
+            (worker->state == NARU_WORKER_IDLE && worker->given.count == 0 && !worker->is_closed))
             return true;
     }
     return false;
+}
+
+/* When it is to be started; INT64_MAX: not before there is a task for it. */
+static int64_t nr_pool_crew_start_ns(const struct naru_pool *pool,
+                                     const struct nr_pool_worker *worker)
+{
+    const struct nr_pool_task *task = pool->waiting.first;
+    bool is_awaited = worker->start_ns && task && nr_pool_task_may_go(pool, task);
+
+    return pool->starts_at_once || is_awaited ? worker->start_ns : INT64_MAX;
 }
 
 int64_t nr_pool_crew_due_ns(const struct naru_pool *pool)
@@ -371,7 +249,7 @@ int64_t nr_pool_crew_due_ns(const struct naru_pool *pool)
 
     for (uint32_t i = 0; i < pool->workers_count; i++) {
         const struct nr_pool_worker *worker = &pool->workers[i];
-        int64_t each_ns = worker->state == NARU_WORKER_GONE ? worker->start_ns
+        int64_t each_ns = worker->state == NARU_WORKER_GONE ? nr_pool_crew_start_ns(pool, worker)
                                                             : nr_pool_crew_limit_ns(worker, now_ns);
         int64_t stall_ns = nr_pool_crew_stall_ns(worker, anyone_idle);
         if (each_ns > stall_ns)
@@ -399,8 +277,11 @@ void nr_pool_crew_tick(struct naru_pool *pool, int64_t now_ns)
     for (uint32_t i = 0; i < pool->workers_count; i++) {
         struct nr_pool_worker *worker = &pool->workers[i];
         if (worker->state == NARU_WORKER_GONE) {
-            if (worker->start_ns <= now_ns)
-                nr_pool_crew_start(pool, worker);
+            bool is_due = worker->start_ns <= now_ns;
+            if (is_due && pool->starts_at_once)
+                nr_pool_start_seat(pool, worker);
+            else if (is_due)
+                worker->start_ns = 0;
             continue;
         }
         nr_pool_crew_check(worker);
@@ -410,11 +291,14 @@ void nr_pool_crew_tick(struct naru_pool *pool, int64_t now_ns)
         else if (nr_pool_crew_stall_ns(worker, anyone_idle) <= now_ns)
             nr_pool_crew_relieve(pool, worker, now_ns);
     }
+    nr_pool_start_launch(pool);
 }
 
 int nr_pool_crew_setback(struct naru_pool *pool)
 {
-    if (pool->failed_starts < NR_POOL_FAILURES_MOST + pool->workers_count)
+    bool is_first = !pool->has_started && pool->failed_starts;
+
+    if (!is_first && pool->failed_starts < NR_POOL_FAILURES_MOST + pool->workers_count)
         return 0;
     for (uint32_t i = 0; i < pool->workers_count; i++)
         if (pool->workers[i].state == NARU_WORKER_IDLE && pool->workers[i].answers)
@@ -428,12 +312,16 @@ int nr_pool_crew_setback(struct naru_pool *pool)
 
 /* -- the end ---------------------------------------------------------------------------------- */
 
-static void nr_pool_crew_dismiss(struct nr_pool_worker *worker)
+/* One that rests, and has no exit hook to run, has nothing left to do: a signal ends it in one step, where it would have
+   to wake up first to be told. */
+static void nr_pool_crew_dismiss(const struct naru_pool *pool, struct nr_pool_worker *worker)
 {
     bool is_free = !worker->given.count && !worker->is_damaged && !worker->is_closed;
 
     if (!worker->child)
         return;
+    if (is_free && !pool->options.exit && nr_desk_is_at_rest(&worker->desk))
+        is_free = false;
     if (!is_free || nr_desk_put(&worker->desk, NR_DESK_QUIT, NULL, 0) < 0)
         naru_child_signal(worker->child, NR_OS_SIGKILL);
     else
@@ -445,7 +333,7 @@ void nr_pool_crew_end(struct naru_pool *pool)
     struct nr_deadline grace = nr_deadline_in(pool->options.grace_ns);
 
     for (uint32_t i = 0; i < pool->workers_count; i++)
-        nr_pool_crew_dismiss(&pool->workers[i]);
+        nr_pool_crew_dismiss(pool, &pool->workers[i]);
     for (uint32_t i = 0; i < pool->workers_count; i++) {
         struct nr_pool_worker *worker = &pool->workers[i];
         if (!worker->child)
@@ -453,7 +341,7 @@ void nr_pool_crew_end(struct naru_pool *pool)
         naru_child_wait(worker->child, NULL, nr_deadline_left_ns(&grace));
         naru_child_close(worker->child); /* kills it if it lives */
         worker->child = NULL;
-        nr_pool_crew_clear_desk(worker);
+        nr_pool_start_clear_desk(worker);
     }
 }
 

@@ -82,35 +82,70 @@ void nr_pool_deal_wake(struct nr_pool_worker *worker, enum nr_desk_gate gate)
         nr_os_futex_wake(nr_desk_gate_address(&worker->desk, gate), 1);
 }
 
+struct nr_pool_deal {
+    uint64_t window, share; /* of tasks for each worker: at most at its desk, and now */
+    int64_t now_ns;         /* 0: not looked at yet */
+};
+
+static bool nr_pool_deal_has_task(const struct naru_pool *pool)
+{
+    return pool->waiting.first && nr_pool_task_may_go(pool, pool->waiting.first);
+}
+
+static void nr_pool_deal_serve(struct naru_pool *pool, struct nr_pool_worker *worker,
+                               struct nr_pool_deal *deal)
+{
+    for (uint64_t n = 0;
+         n < deal->share && nr_pool_deal_takes(worker, deal->window) && nr_pool_deal_has_task(pool);
+         n++) {
+        struct nr_pool_task *task = pool->waiting.first;
+        if (task->is_suspect && worker->given.count)
+            return;
+        if (!deal->now_ns)
+            deal->now_ns = pool->dealt_ns = nr_os_now_ns();
+        if (worker->given.count == 0)
+            worker->since_ns = deal->now_ns;
+        nr_pool_deal_give(pool, worker, task);
+    }
+}
+
+/* Their tasks are there when they look for the first time: they need not be woken for them. */
+static void nr_pool_deal_start(struct naru_pool *pool, struct nr_pool_deal *deal)
+{
+    bool has_any = false;
+
+    for (uint32_t i = 0; i < pool->workers_count && nr_pool_deal_has_task(pool); i++) {
+        struct nr_pool_worker *worker = &pool->workers[i];
+        if (!nr_pool_start_may(pool, worker))
+            continue;
+        nr_pool_start_seat(pool, worker);
+        nr_pool_deal_serve(pool, worker, deal);
+        worker->must_wake = false;
+        has_any = true;
+    }
+    if (has_any)
+        nr_pool_start_launch(pool);
+}
+
 void nr_pool_deal(struct naru_pool *pool)
 {
-    uint64_t window = nr_pool_deal_per(pool, NR_POOL_WINDOW_NS);
+    struct nr_pool_deal deal = {.window = nr_pool_deal_per(pool, NR_POOL_WINDOW_NS)};
     uint64_t grain = nr_pool_deal_per(pool, NR_POOL_GRAIN_NS), takers = 0;
-    int64_t now_ns = 0;
 
     for (uint32_t i = 0; i < pool->workers_count; i++) {
         nr_pool_deal_go_on(&pool->workers[i]);
-        takers += nr_pool_deal_takes(&pool->workers[i], window);
+        takers += nr_pool_deal_takes(&pool->workers[i], deal.window) ||
+                  nr_pool_start_may(pool, &pool->workers[i]);
     }
-    uint64_t share = takers ? (pool->waiting.count + takers - 1) / takers : 0;
-    if (share < grain)
-        share = grain;
+    deal.share = takers ? (pool->waiting.count + takers - 1) / takers : 0;
+    if (deal.share < grain)
+        deal.share = grain;
     for (uint32_t i = 0; i < pool->workers_count; i++) {
         struct nr_pool_worker *worker = &pool->workers[i];
-        struct nr_pool_task *task;
-        for (uint64_t n = 0; n < share && nr_pool_deal_takes(worker, window) &&
-                             (task = pool->waiting.first) && nr_pool_task_may_go(pool, task);
-             n++) {
-            if (task->is_suspect && worker->given.count)
-                break;
-            if (!now_ns)
-                now_ns = pool->dealt_ns = nr_os_now_ns();
-            if (worker->given.count == 0)
-                worker->since_ns = now_ns;
-            nr_pool_deal_give(pool, worker, task);
-        }
+        nr_pool_deal_serve(pool, worker, &deal);
         if (worker->must_wake)
             nr_pool_deal_wake(worker, NR_DESK_HAS_TASK);
         worker->must_wake = false;
     }
+    nr_pool_deal_start(pool, &deal);
 }

@@ -67,6 +67,8 @@ static void nr_pool_work_get(struct nr_pool_station *here, struct nr_desk_messag
     int result;
 
     while ((result = nr_desk_get(&here->desk, ret)) == -EAGAIN) {
+        nr_os_stdio_flush(); /* so that it may be ended where it rests */
+        nr_desk_rest(&here->desk);
         uint32_t word = nr_desk_prepare(&here->desk, NR_DESK_HAS_TASK);
         if (!nr_desk_may_get(&here->desk))
             nr_pool_work_sleep(here, NR_DESK_HAS_TASK, word);
@@ -221,34 +223,37 @@ static int nr_pool_work_step(struct nr_pool_station *here, struct nr_desk_messag
 
 /* -- the worker ------------------------------------------------------------------------------- */
 
-static struct nr_pool_station *nr_pool_work_arrive(const struct nr_pool_brief *brief)
+static bool nr_pool_work_arrive(struct nr_pool_station *here, const struct nr_pool_brief *brief)
 {
-    struct nr_pool_station *here = calloc(1, sizeof *here);
-    int memory_fd = brief->memory_fd;
-    void *memory;
+    void *memory = brief->memory;
+    int fd = brief->memory_fd;
 
-    if (!here)
-        return NULL;
-    int result = nr_os_memory_map(memory_fd, nr_desk_bytes(), true, &memory);
-    nr_os_close(&memory_fd);
-    here->owner = nr_os_process_token_new();
-    if (result < 0 || !here->owner) {
-        free(here);
-        return NULL;
+    if (fd >= 0) {
+        int result = nr_os_memory_map(fd, nr_desk_bytes(), true, &memory);
+        nr_os_close(&fd);
+        if (result < 0)
+            return false;
     }
     nr_os_memory_hide(memory, nr_desk_bytes());
+    here->owner = nr_os_process_token_new();
     here->brief = *brief;
+    here->is_working = here->lacks_memory = false;
+    here->parts = NULL;
+    here->parts_bytes = here->parts_room_bytes = 0;
+    here->done = 0;
+    here->checked_ns = 0;
     nr_desk_attach(&here->desk, memory, NR_DESK_WORKER);
-    return here;
+    return here->owner;
 }
 
+/* The station stands on the stack, which a new process has pages of, and is not cleared where it need not be. */
 int nr_pool_work_run(void *argument)
 {
-    struct nr_pool_station *here = nr_pool_here = nr_pool_work_arrive(argument);
+    struct nr_pool_station station, *here = nr_pool_here = &station;
     struct nr_desk_message message;
     int done = 0;
 
-    if (!here)
+    if (!nr_pool_work_arrive(here, argument))
         return 1;
     const struct nr_pool_brief *brief = &here->brief;
     if (brief->init) {

@@ -50,6 +50,34 @@ struct nr_spawn {
 /* The child of a birth, which is the argument, from its first moment. Does not return. */
 void nr_spawn_child(void *spawn);
 
+int nr_spawn_plan(struct nr_spawn *spawn); /* of spawn->options */
+void nr_spawn_end(struct nr_spawn *spawn);
+/* Nothing can fail in such a child. */
+bool nr_spawn_is_sure(const struct naru_spawn_options *options);
+int nr_spawn_failed(const struct nr_spawn *spawn, int error); /* `error` (0: none), with its text */
+/* The child is prepared: runs the function, and ends. */
+_Noreturn void nr_spawn_perform(struct nr_spawn *spawn);
+
+enum { NR_SPAWN_EXIT_STATUS = 127 }; /* of a child that could not begin */
+
+/* -- spawn_group.c ----------------------------------------------------------------------------------- */
+
+enum { NR_SPAWN_GROUP_MOST = 32 };
+
+struct nr_spawn_birth {
+    void *context;
+    void *memory; /* shared, hidden from forks but that of this child */
+    size_t memory_bytes;
+    uint32_t *gate;           /* in that memory; 0 */
+    struct naru_child *child; /* what comes of it; NULL: nothing */
+};
+
+/* Can children with these options be born in a group? */
+bool nr_spawn_group_may(const struct naru_spawn_options *options);
+/* At most NR_SPAWN_GROUP_MOST: the first so many, or all, have a child then. 0, or why not all have one. */
+int nr_spawn_group(struct nr_spawn_birth *births, size_t count, int (*function)(void *context),
+                   const struct naru_spawn_options *options);
+
 /* -- zygote.c ---------------------------------------------------------------------------------------- */
 
 /* Lets the zygote of spawn->options fork: the pid and spawn->child->pidfd, or -errno. */

@@ -36,7 +36,7 @@ static int nr_spawn_plan_memory(struct nr_spawn *spawn)
     return 0;
 }
 
-static int nr_spawn_plan(struct nr_spawn *spawn)
+int nr_spawn_plan(struct nr_spawn *spawn)
 {
     const struct naru_spawn_options *options = &spawn->options;
     struct nr_os_spawn_plan *plan = &spawn->plan;
@@ -61,7 +61,7 @@ static int nr_spawn_plan(struct nr_spawn *spawn)
     return 0;
 }
 
-static void nr_spawn_end(struct nr_spawn *spawn)
+void nr_spawn_end(struct nr_spawn *spawn)
 {
     for (int i = 0; i < 2; i++) {
         nr_os_close(&spawn->link[i]);
@@ -96,10 +96,12 @@ static int nr_spawn_begin(struct nr_spawn *spawn, const struct naru_spawn_option
 
 /* -- failures --------------------------------------------------------------------------------------- */
 
-static int nr_spawn_failed(const struct nr_spawn *spawn, int error)
+int nr_spawn_failed(const struct nr_spawn *spawn, int error)
 {
     const char *name = nr_error_name(error);
 
+    if (error == 0)
+        return 0;
     if (error == -EAGAIN)
         return nr_fail(error,
                        "no more processes: %s; end some, or raise `ulimit -u` or the "
@@ -159,8 +161,6 @@ static int nr_spawn_refused(const struct nr_spawn *spawn)
     return nr_spawn_failed(spawn, fault->error);
 }
 
-enum { NR_SPAWN_EXIT_STATUS = 127 }; /* of a child that could not begin */
-
 /* -- a function ---------------------------------------------------------------------------------------- */
 
 static struct nr_os_spawn_fault nr_spawn_take_ends(struct nr_spawn *spawn)
@@ -188,6 +188,15 @@ static bool nr_spawn_may_go(const struct nr_spawn *spawn, const struct nr_os_spa
            nr_os_link_get(spawn->link[1], &go, 1) == 0;
 }
 
+void nr_spawn_perform(struct nr_spawn *spawn)
+{
+    nr_os_stdio_drop();
+    nr_os_spawn_unblock(&spawn->plan);
+    int status = spawn->function(spawn->context);
+    nr_os_stdio_flush();
+    nr_os_exit(status);
+}
+
 /* The child, from its first moment: on the stack of the thread that forked, with all signals blocked. */
 void nr_spawn_child(void *argument)
 {
@@ -207,11 +216,7 @@ void nr_spawn_child(void *argument)
         nr_os_exit(NR_SPAWN_EXIT_STATUS);
     }
     nr_os_close(&spawn->link[1]);
-    nr_os_stdio_drop();
-    nr_os_spawn_unblock(plan);
-    int status = spawn->function(spawn->context);
-    nr_os_stdio_flush();
-    nr_os_exit(status);
+    nr_spawn_perform(spawn);
 }
 
 static void nr_spawn_fork(void *argument)
@@ -259,7 +264,7 @@ static int nr_spawn_let_go(struct nr_spawn *spawn)
 
 /* Can nothing fail in the child? Moving descriptors can't if there is room above the targets. Taking over an end opens
    a pidfd, for which the descriptor has room that the child has just closed: once. */
-static bool nr_spawn_is_sure(const struct naru_spawn_options *options)
+bool nr_spawn_is_sure(const struct naru_spawn_options *options)
 {
     uint64_t room = nr_os_fd_limit();
     size_t needed = options->fds_count + options->ends_count * NR_ENDPOINT_FDS_MAX + 2;

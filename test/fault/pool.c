@@ -58,12 +58,15 @@ static struct seen {
 static char *find_desk(size_t *ret_bytes)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
-    unsigned long begin = 0, end = 0;
+    unsigned long begin = 0, end = 0, seen_begin = (unsigned long)seen;
     char line[512];
 
     while (maps && fgets(line, sizeof line, maps))
-        if (strstr(line, "naru-pool") && sscanf(line, "%lx-%lx", &begin, &end) == 2)
+        if (strstr(line, "/dev/zero") && sscanf(line, "%lx-%lx", &begin, &end) == 2 &&
+            end - begin > 16384 && (seen_begin < begin || seen_begin >= end))
             break;
+        else
+            begin = end = 0;
     if (maps)
         fclose(maps);
     *ret_bytes = end - begin;
@@ -507,6 +510,89 @@ static void run_idle_workers_die(void *argument)
     naru_pool_free(pool);
 }
 
+/* Nobody is started before there is a task, and then one for each; or all are at once. */
+static void run_starts_when_needed(void *argument)
+{
+    struct naru_pool_options options = {.workers_count = 10};
+    struct naru_pool_stat stat = {.size_bytes = sizeof stat};
+    struct naru_pool_input inputs[9];
+    int pids[10], fds = nr_kit_fds();
+    struct order orders[9];
+    struct naru_pool *pool = make(&options);
+
+    (void)argument;
+    nr_check_ok(naru_pool_stat(pool, &stat));
+    nr_check(stat.workers_alive == 0, "%u workers without a task", stat.workers_alive);
+    submit(pool, TWICE, 0);
+    nr_check_ok(naru_pool_stat(pool, &stat));
+    nr_check(stat.workers_alive == 1, "%u workers for a task", stat.workers_alive);
+    for (int i = 0; i < 9; i++) {
+        orders[i] = (struct order){TWICE, i + 1};
+        inputs[i] = (struct naru_pool_input){.data = &orders[i], .size_bytes = sizeof orders[i]};
+    }
+    nr_check(naru_pool_submit_many(pool, inputs, 9, NULL, NR_SOON) == 9, "not all at once");
+    for (int i = 0; i < 10; i++) {
+        struct naru_pool_result result = next(pool);
+        expect_twice(&result, (int)result.number);
+        pids[i] = result.worker_pid;
+        for (int j = 0; j < i; j++)
+            nr_check(pids[i] != pids[j], "process %d does two of ten tasks", pids[i]);
+    }
+    nr_check_ok(naru_pool_stat(pool, &stat));
+    nr_check(stat.workers_alive == 10, "%u workers for ten tasks", stat.workers_alive);
+    naru_pool_free(pool);
+    options.starts_at_once = 1;
+    pool = make(&options);
+    nr_check_ok(naru_pool_stat(pool, &stat));
+    nr_check(stat.workers_alive == 10, "%u workers at once", stat.workers_alive);
+    naru_pool_free(pool);
+    nr_check(nr_kit_fds() == fds, "%d descriptors, not %d", nr_kit_fds(), fds);
+    nr_check(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD, "a process is left");
+}
+
+static int print(struct naru_pool_task *task, void *context)
+{
+    (void)context;
+    printf("<%d>", (int)task->number);
+    return 0;
+}
+
+/* What tasks have printed is written, although their workers are ended where they sleep. */
+static void run_prints(void *argument)
+{
+    struct naru_pool_options options = {.size_bytes = sizeof options, .workers_count = 2};
+    char name[] = "/tmp/naru-pool-prints-XXXXXX", text[512] = "", word[16];
+    int file = mkstemp(name), terminal = dup(STDOUT_FILENO);
+
+    (void)argument;
+    unlink(name);
+    fflush(stdout);
+    for (int round = 0; round < 20; round++) {
+        struct naru_pool *pool;
+        struct naru_pool_result result;
+        nr_check(ftruncate(file, 0) == 0 && lseek(file, 0, SEEK_SET) == 0, "no file");
+        dup2(file, STDOUT_FILENO);
+        nr_check_ok(naru_pool_new(&pool, print, NULL, &options));
+        for (int i = 0; i < 20; i++)
+            nr_check_ok(naru_pool_submit(pool, NULL, 0, NULL, NR_SOON));
+        for (int i = 0; i < 20; i++)
+            nr_check_ok(naru_pool_next(pool, &result, NR_SOON));
+        if (round % 2)
+            nr_kit_sleep_ms(5); /* they rest */
+        naru_pool_free(pool);
+        dup2(terminal, STDOUT_FILENO);
+        memset(text, 0, sizeof text);
+        nr_check(pread(file, text, sizeof text - 1, 0) > 0, "nothing was written");
+        for (int i = 0; i < 20; i++) {
+            snprintf(word, sizeof word, "<%d>", i);
+            nr_check(strstr(text, word), "task %d's words are lost in round %d: %s", i, round,
+                     text);
+        }
+    }
+    close(file);
+    close(terminal);
+}
+
 /* One is killed in a task with others behind it: only that one counts it. */
 static void run_busy_worker_dies(void *argument)
 {
@@ -548,6 +634,29 @@ static void run_long_task_holds_nobody_up(void *argument)
     for (int i = 0; i < 100; i++)
         submit(pool, TWICE, i);
     for (int i = 0; i < 100; i++)
+        nr_check(next(pool).number != longest, "the long one came as number %d", i);
+    nr_check(next(pool).number == longest, "another one");
+    naru_pool_free(pool);
+}
+
+/* The same with nobody there yet who could do the others. */
+static void run_long_task_starts_another(void *argument)
+{
+    struct naru_pool_options options = {.workers_count = 2};
+    struct naru_pool_stat stat = {.size_bytes = sizeof stat};
+    struct naru_pool *pool = make(&options);
+
+    (void)argument;
+    for (int i = 0; i < 300; i++) { /* one by one: the first worker is always free again */
+        submit(pool, TWICE, i);
+        next(pool);
+    }
+    nr_check_ok(naru_pool_stat(pool, &stat));
+    nr_check(stat.workers_alive == 1, "%u workers for one task at a time", stat.workers_alive);
+    uint64_t longest = submit(pool, SLEEP, 1000);
+    for (int i = 0; i < 10; i++)
+        submit(pool, TWICE, i);
+    for (int i = 0; i < 10; i++)
         nr_check(next(pool).number != longest, "the long one came as number %d", i);
     nr_check(next(pool).number == longest, "another one");
     naru_pool_free(pool);
@@ -778,7 +887,7 @@ static void run_forked_owner(void *argument)
 /* No descriptors for a while: what is there goes on, and when there are some again all is as before. */
 static void run_without_descriptors(void *argument)
 {
-    struct naru_pool_options options = {.workers_count = 2};
+    struct naru_pool_options options = {.workers_count = 2, .starts_at_once = 1};
     struct naru_pool_worker worker = {.size_bytes = sizeof worker};
     struct naru_pool *pool = make(&options);
     struct rlimit limit, none = {0};
@@ -862,9 +971,12 @@ int main(void)
         TEST(fills_memory),
         TEST(garbage),
         TEST(closes_descriptors),
+        TEST(starts_when_needed),
+        TEST(prints),
         TEST(idle_workers_die),
         TEST(busy_worker_dies),
         TEST(long_task_holds_nobody_up),
+        TEST(long_task_starts_another),
         TEST(recycling),
         TEST(init_fails),
         TEST(cancel),

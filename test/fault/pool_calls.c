@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool_calls -- each system call by which a pool is made, or replaces a worker, fails, with each of its errors
+ * pool_calls -- each system call by which a pool is made, or starts or replaces a worker, fails, with each of its errors
  *
  * What       The N-th call fails, for every N up to the first fork and for each error that it may give
  *            (support/faults.h): no more processes, descriptors or memory, among them. A pool that can't be made says so, and
@@ -26,6 +26,7 @@
 enum { WORKERS = 2, TASKS = 20 };
 
 static struct nr_fault fault;
+static bool is_lazy; /* workers are started when there are tasks for them */
 
 static int work(struct naru_pool_task *task, void *context)
 {
@@ -35,7 +36,8 @@ static int work(struct naru_pool_task *task, void *context)
 
 static int make(struct naru_pool **ret)
 {
-    struct naru_pool_options options = {.size_bytes = sizeof options, .workers_count = WORKERS};
+    struct naru_pool_options options = {
+        .size_bytes = sizeof options, .workers_count = WORKERS, .starts_at_once = !is_lazy};
 
     return naru_pool_new(ret, work, NULL, &options);
 }
@@ -63,7 +65,8 @@ static void check_works(struct naru_pool *pool)
                      memcmp(result.data, &result.number, sizeof result.number) == 0,
                  "%s: outcome %d", fault_text(), result.outcome);
     }
-    for (int64_t end_ns = nr_kit_now_ns() + NR_SOON; stat.workers_alive < WORKERS;) {
+    for (int64_t end_ns = nr_kit_now_ns() + NR_SOON;
+         stat.workers_alive < (is_lazy ? 1 : WORKERS);) {
         nr_check_ok(naru_pool_step(pool));
         nr_check_ok(naru_pool_stat(pool, &stat));
         nr_check(nr_kit_now_ns() < end_ns, "%s: %u workers", fault_text(), stat.workers_alive);
@@ -86,6 +89,33 @@ static void run_new(void)
                  fault_text());
         nr_check_ok(make(&pool));
     }
+    check_works(pool);
+    naru_pool_free(pool);
+}
+
+/* The first task starts a worker, or its start is tried again. */
+static void run_first(void)
+{
+    struct naru_pool_result result;
+    struct naru_pool *pool;
+
+    is_lazy = true;
+    nr_check_ok(make(&pool));
+    nr_faults_begin(&fault);
+    int submitted = naru_pool_submit(pool, NULL, 0, NULL, 0);
+    nr_faults_end();
+    nr_check(submitted == 0, "%s: %s", fault_text(), naru_error_text());
+    int fetched = naru_pool_next(pool, &result, NR_SOON);
+    if (fetched < 0) {
+        nr_check(fetched == -fault.error || fetched == -ENOMEM || fetched == -ESRCH ||
+                     fetched == -EBADF,
+                 "%s: %s", fault_text(), strerrorname_np(-fetched));
+        nr_check(strstr(naru_error_text(), "no worker can be started"), "%s: %s", fault_text(),
+                 naru_error_text());
+        nr_check_ok(naru_pool_next(pool, &result, NR_SOON));
+    }
+    nr_check(result.outcome == NARU_POOL_DONE && result.deaths == 0, "%s: outcome %d", fault_text(),
+             result.outcome);
     check_works(pool);
     naru_pool_free(pool);
 }
@@ -151,7 +181,7 @@ static void one_run(const struct run *run)
 
 static void all_runs(void *argument)
 {
-    struct run run = {.body = argument == NULL ? run_new : run_replace};
+    struct run run = {.body = *(void (**)(void))argument};
     unsigned runs = 0;
     const char *name;
 
@@ -182,10 +212,11 @@ static void test_calls(void **state)
 
 int main(void)
 {
-    static int replaces;
+    static void (*bodies[])(void) = {run_new, run_first, run_replace};
     const struct CMUnitTest tests[] = {
-        {"a pool is made", test_calls, NULL, NULL, NULL},
-        {"a worker is replaced", test_calls, NULL, NULL, &replaces},
+        {"a pool is made", test_calls, NULL, NULL, &bodies[0]},
+        {"a worker is started for its task", test_calls, NULL, NULL, &bodies[1]},
+        {"a worker is replaced", test_calls, NULL, NULL, &bodies[2]},
     };
 
     return cmocka_run_group_tests_name("pool_calls", tests, NULL, NULL);

@@ -216,6 +216,18 @@ static void test_garbage(void **state)
     }
 }
 
+static void test_rest(void **state)
+{
+    (void)state;
+    assert_false(nr_desk_is_at_rest(&owner)); /* new memory: it has not come yet */
+    nr_desk_rest(&worker);
+    assert_true(nr_desk_is_at_rest(&owner));
+    assert_true(nr_desk_begin(&worker));
+    assert_false(nr_desk_is_at_rest(&owner));
+    nr_desk_rest(&worker);
+    assert_true(nr_desk_is_at_rest(&owner));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +239,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_messages, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_done, test_setup, test_teardown),
         cmocka_unit_test_setup_teardown(test_garbage, test_setup, test_teardown),
+        cmocka_unit_test_setup_teardown(test_rest, test_setup, test_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
