@@ -417,6 +417,34 @@ static void too_large_for_the_short_way(void **state)
     free(both.memory);
 }
 
+/* It stands there alone, and the next one as soon as it was received. */
+static void as_large_as_the_ring_of_bytes(void **state)
+{
+    struct both both = {0};
+
+    (void)state;
+    is_short_way = false;
+    both_make(&both, 4, 256, false);
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(put_apart(&both.sender, 256, 256, 0, i), 0);
+        assert_int_equal(put_apart(&both.sender, 1, 1, 0, i), -EAGAIN);
+        get(&both.receiver, 256, 0, i);
+        nothing(&both.receiver);
+    }
+    /* Two that fill it, and a third where the first was. */
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(put_apart(&both.sender, 128, 128, 0, i), 0);
+        assert_int_equal(put_apart(&both.sender, 128, 128, 0, i + 1), 0);
+        assert_int_equal(put_apart(&both.sender, 128, 128, 0, i + 2), -EAGAIN);
+        get(&both.receiver, 128, 0, i);
+        assert_int_equal(put_apart(&both.sender, 128, 128, 0, i + 2), 0);
+        get(&both.receiver, 128, 0, i + 1);
+        get(&both.receiver, 128, 0, i + 2);
+        nothing(&both.receiver);
+    }
+    free(both.memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,6 +459,7 @@ int main(void)
         cmocka_unit_test(one_behind_seven_empty_ones),
         cmocka_unit_test(flagged),
         cmocka_unit_test(a_line_is_free_at_once),
+        cmocka_unit_test(as_large_as_the_ring_of_bytes),
     };
 
     return cmocka_run_group_tests_name("line_ring", tests, NULL, NULL);
