@@ -36,6 +36,7 @@ static const char nr_run_help[] =
     "  --grace S         seconds from SIGTERM to SIGKILL, or forever (10)\n"
     "  --ready S         it says that it is ready by a newline to the descriptor NARU_READY_FD, within S\n"
     "                    seconds, or it is killed; that is passed on to whoever asks naru run for it\n"
+    "  --notify S        the same, but by READY=1 to the socket NOTIFY_SOCKET, as sd_notify(3) does\n"
     "  --json            tell each event as a JSON object a line, on standard error\n"
     "  --help            this text\n"
     "\n"
@@ -55,6 +56,7 @@ enum {
     NR_RUN_STEADY,
     NR_RUN_GRACE,
     NR_RUN_READY,
+    NR_RUN_NOTIFY,
     NR_RUN_JSON,
 };
 
@@ -66,6 +68,7 @@ static const struct option nr_run_options[] = {
     {"steady", required_argument, NULL, NR_RUN_STEADY},
     {"grace", required_argument, NULL, NR_RUN_GRACE},
     {"ready", required_argument, NULL, NR_RUN_READY},
+    {"notify", required_argument, NULL, NR_RUN_NOTIFY},
     {"json", no_argument, NULL, NR_RUN_JSON},
     {0},
 };
@@ -128,8 +131,10 @@ static int nr_run_option(struct nr_run *run, int option)
     case NR_RUN_GRACE:
         return nr_run_span(&service->grace_ns, "--grace", true);
     case NR_RUN_READY:
-        run->options.readiness = NARU_READY_BY_LINE;
-        code = nr_run_span(&service->ready_timeout_ns, "--ready", true);
+    case NR_RUN_NOTIFY:
+        run->options.readiness = option == NR_RUN_READY ? NARU_READY_BY_LINE : NARU_READY_BY_NOTIFY;
+        code = nr_run_span(&service->ready_timeout_ns,
+                           option == NR_RUN_READY ? "--ready" : "--notify", true);
         if (service->ready_timeout_ns < 0) /* for ever */
             service->ready_timeout_ns = 0;
         return code;

@@ -41,6 +41,8 @@ enum naru_readiness {
     NARU_READY_AT_ONCE = 0, /* it counts as ready when it runs */
     NARU_READY_BY_LINE =
         1, /* it calls naru_ready(), or writes a newline to the descriptor in its NARU_READY_FD */
+    NARU_READY_BY_NOTIFY =
+        2, /* READY=1 to the socket in its NOTIFY_SOCKET (sd_notify(3), naru_ready()); programs only */
 };
 
 /*

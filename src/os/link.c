@@ -196,3 +196,86 @@ int nr_os_link_notify(const char *address, const char *text)
     while (size < 0 && errno == EINTR);
     return size < 0 ? -errno : 0;
 }
+
+/* -- to be notified ---------------------------------------------------------------------------- */
+
+int nr_os_link_notified_new(char address[NR_LINK_ADDRESS_BYTES])
+{
+    struct sockaddr_un own = {.sun_family = AF_UNIX};
+    socklen_t size = sizeof own;
+    const int yes = 1;
+
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes) < 0 ||
+        bind(fd, (struct sockaddr *)&own, sizeof own.sun_family) < 0 ||
+        getsockname(fd, (struct sockaddr *)&own, &size) < 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    size_t length = size - offsetof(struct sockaddr_un, sun_path); /* with the zero in front */
+    if (length >= NR_LINK_ADDRESS_BYTES) {
+        close(fd);
+        return -ENAMETOOLONG;
+    }
+    memcpy(address, own.sun_path, length);
+    address[0] = '@';
+    address[length] = '\0';
+    return fd;
+}
+
+static bool nr_os_link_is_from_user(struct msghdr *message)
+{
+    const struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    struct ucred sender;
+
+    if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_CREDENTIALS)
+        return false;
+    memcpy(&sender, CMSG_DATA(header), sizeof sender);
+    return sender.uid == 0 || sender.uid == geteuid();
+}
+
+static bool nr_os_link_says_ready(const char *text)
+{
+    static const char word[] = "READY=1";
+    const size_t length = sizeof word - 1;
+
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, word, length) == 0 && (line[length] == '\0' || line[length] == '\n'))
+            return true;
+    }
+    return false;
+}
+
+int nr_os_link_notified_told(int fd)
+{
+    char text[4096];
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(struct ucred))]; /* and for no descriptors */
+    } control;
+
+    for (;;) {
+        struct iovec part = {text, sizeof text - 1};
+        struct msghdr message = {.msg_iov = &part,
+                                 .msg_iovlen = 1,
+                                 .msg_control = &control,
+                                 .msg_controllen = sizeof control};
+        ssize_t size = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size < 0)
+            return errno == EAGAIN ? 0 : -errno;
+        text[size] = '\0';
+        if (nr_os_link_is_from_user(&message) && nr_os_link_says_ready(text))
+            return 1;
+    }
+}
+
+void nr_os_link_notified_settle(int fd)
+{
+    shutdown(fd, SHUT_RD);
+}

@@ -154,6 +154,19 @@ int naru_child_ready_fd(struct naru_child *child)
     return child->ready_fd;
 }
 
+/* What says so is left there, or the descriptor settled, so that it stays readable. */
+static bool nr_child_is_ready(struct naru_child *child)
+{
+    if (!child->is_notified)
+        return nr_os_link_has(child->ready_fd) > 0;
+    nr_lock_scope(&child->lock);
+    if (!child->is_ready && nr_os_link_notified_told(child->ready_fd) > 0) {
+        child->is_ready = true;
+        nr_os_link_notified_settle(child->ready_fd);
+    }
+    return child->is_ready;
+}
+
 int naru_child_await_ready(struct naru_child *child, int64_t timeout_ns)
 {
     struct nr_deadline deadline = nr_deadline_in(timeout_ns);
@@ -161,14 +174,15 @@ int naru_child_await_ready(struct naru_child *child, int64_t timeout_ns)
 
     if (result < 0)
         return result;
-    result = nr_child_poll(child->ready_fd, child->pidfd, &deadline);
-    if (result == -EAGAIN || result == -ETIMEDOUT)
-        return nr_fail(result, "process %d has not said yet that it is ready", (int)child->pid);
-    if (result < 0)
-        return result;
-    if (nr_os_link_has(child->ready_fd) >
-        0) /* it is left there, so that the descriptor stays readable */
-        return 0;
+    do {
+        result = nr_child_poll(child->ready_fd, child->pidfd, &deadline);
+        if (result == -EAGAIN || result == -ETIMEDOUT)
+            return nr_fail(result, "process %d has not said yet that it is ready", (int)child->pid);
+        if (result < 0)
+            return result;
+        if (nr_child_is_ready(child))
+            return 0;
+    } while (child->is_notified && !nr_os_pidfd_is_dead(child->pidfd)); /* of something else */
     if (nr_os_process_is_exiting(
             child->pid)) /* its descriptors are closed a little before it is dead */
         nr_child_poll(child->pidfd, -1, &deadline);

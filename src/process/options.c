@@ -103,7 +103,7 @@ static int nr_spawn_options_check(const struct naru_spawn_options *options)
         int64_t value, lowest, highest;
     } ranges[] = {
         {"nice", options->nice, -NR_SPAWN_NICE_LIMIT, NR_SPAWN_NICE_LIMIT},
-        {"readiness", (int64_t)options->readiness, 0, NARU_READY_BY_LINE},
+        {"readiness", (int64_t)options->readiness, 0, NARU_READY_BY_NOTIFY},
         {"keep_fds", options->keep_fds, 0, 1},
         {"keep_signals", options->keep_signals, 0, 1},
         {"survives_parent", options->survives_parent, 0, 1},

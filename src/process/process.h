@@ -14,7 +14,8 @@ struct naru_child {
     uint64_t owner; /* token of the process that spawned it */
     pid_t pid;
     int pidfd;
-    int ready_fd; /* -1: without readiness */
+    int ready_fd;     /* -1: without readiness */
+    bool is_notified; /* by datagrams to ready_fd */
     bool is_program, survives_parent, own_group;
     struct naru_zygote *zygote; /* whose child it is; NULL: ours */
     int64_t born_ns;
@@ -23,6 +24,7 @@ struct naru_child {
 
     struct nr_lock lock;                 /* of what follows */
     bool is_over, was_asked, was_killed; /* by naru_child_signal() */
+    bool is_ready;                       /* is_notified: it was */
     struct naru_death death;
     struct nr_os_charge charge;
 };

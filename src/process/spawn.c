@@ -75,6 +75,21 @@ void nr_spawn_end(struct nr_spawn *spawn)
     free(spawn->environment);
 }
 
+static int nr_spawn_open_ready(struct nr_spawn *spawn)
+{
+    char address[NR_LINK_ADDRESS_BYTES];
+
+    if (spawn->options.readiness != NARU_READY_BY_NOTIFY)
+        return nr_os_link_new(spawn->ready_fd);
+    int fd = nr_os_link_notified_new(address);
+    if (fd < 0)
+        return fd;
+    spawn->child->is_notified = true;
+    spawn->ready_fd[0] = fd;
+    snprintf(spawn->ready_variable, sizeof spawn->ready_variable, "NOTIFY_SOCKET=%s", address);
+    return 0;
+}
+
 static int nr_spawn_begin(struct nr_spawn *spawn, const struct naru_spawn_options *given)
 {
     int result = nr_spawn_options_complete(&spawn->options, given);
@@ -84,7 +99,7 @@ static int nr_spawn_begin(struct nr_spawn *spawn, const struct naru_spawn_option
     if (result == 0)
         result = nr_spawn_plan(spawn);
     if (result == 0 && spawn->options.readiness) {
-        result = nr_os_link_new(spawn->ready_fd);
+        result = nr_spawn_open_ready(spawn);
         if (result < 0)
             nr_fail(result,
                     "no descriptors for the readiness of a child: %s; close some, or raise "
@@ -372,7 +387,7 @@ static int nr_spawn_program(struct nr_spawn *spawn)
     if (spawn->options.ends_count)
         return nr_fail(-EOPNOTSUPP, "the end of a pair can't be handed to a program; give it a "
                                     "descriptor, or the name of a channel");
-    if (spawn->options.readiness)
+    if (spawn->options.readiness == NARU_READY_BY_LINE)
         nr_spawn_name_ready(spawn);
     int result = nr_spawn_environment(spawn);
     if (result < 0)
@@ -427,6 +442,10 @@ int naru_spawn(struct naru_child **ret, int (*function)(void *context), void *co
     if (options && options->size_bytes >= sizeof *options && options->environment)
         return nr_fail(-EOPNOTSUPP,
                        "the option environment is for programs; a function may call setenv(3)");
+    if (options && options->size_bytes >= sizeof *options &&
+        options->readiness == NARU_READY_BY_NOTIFY)
+        return nr_fail(-EOPNOTSUPP, "readiness by NOTIFY_SOCKET is for programs; a function calls "
+                                    "naru_ready(), with NARU_READY_BY_LINE");
     return nr_spawn_run(ret, &spawn, options);
 }
 

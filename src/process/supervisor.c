@@ -314,9 +314,11 @@ static int nr_supervisor_handle(struct naru_supervisor *supervisor, struct nr_se
     if (watch && watch->input == NR_SERVICE_DEATH && watch->service->ready_watch.fd >= 0)
         watch = &watch->service->ready_watch; /* what it said before it died is told before that */
     if (watch && watch->input == NR_SERVICE_READY) { /* once is enough, also if it closed it */
-        bool is_ready = naru_child_await_ready(watch->service->child, 0) == 0;
+        int result = naru_child_await_ready(watch->service->child, 0);
+        if (result == -EAGAIN) /* it has said something else */
+            return 0;
         nr_supervisor_unwatch(supervisor, watch);
-        return is_ready ? nr_service_on(watch->service, NR_SERVICE_READY, ret) : 0;
+        return result == 0 ? nr_service_on(watch->service, NR_SERVICE_READY, ret) : 0;
     }
     if (watch)
         return nr_service_on(watch->service, watch->input, ret);

@@ -18,6 +18,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -505,6 +507,64 @@ static void a_program_tells_readiness(void **state)
     naru_child_close(child);
 }
 
+/* This program, as one that knows sd_notify(3). */
+static int notify(void)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    const char *address = getenv("NOTIFY_SOCKET");
+    static const char other[] = "STATUS=READY=1 is to come\nXREADY=1\nREADY=10";
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+    if (!address || address[0] != '@' || getenv("NARU_READY_FD"))
+        return 1;
+    memcpy(to.sun_path + 1, address + 1, strlen(address) - 1);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(address));
+    if (sendto(fd, other, sizeof other - 1, 0, (struct sockaddr *)&to, size) < 0)
+        return 2;
+    if (strcmp(getenv("NOTIFY_HOW"), "never") == 0)
+        return 0;
+    usleep(50000);
+    if (strcmp(getenv("NOTIFY_HOW"), "library") == 0) {
+        if (naru_ready() != 1)
+            return 3;
+    } else if (sendto(fd, "A=1\nREADY=1\nB=2", 15, 0, (struct sockaddr *)&to, size) < 0)
+        return 4;
+    for (int i = 0; i < 1000; i++) /* nobody reads it, and nobody waits for that */
+        sendto(fd, "STATUS=fine", 11, MSG_NOSIGNAL, (struct sockaddr *)&to, size);
+    return 7;
+}
+
+static void a_program_notifies(void **state)
+{
+    const struct naru_spawn_options *options = OPTIONS(.readiness = NARU_READY_BY_NOTIFY);
+    const char *const program[] = {"/proc/self/exe", "notify", NULL};
+    static const char *const ways[] = {"library", "itself"};
+    struct naru_death end = {.size_bytes = sizeof end};
+    struct naru_child *child;
+
+    (void)state;
+    setenv("NOTIFY_SOCKET", "/somebody/elses", 1);
+    for (int i = 0; i < 2; i++) {
+        setenv("NOTIFY_HOW", ways[i], 1);
+        nr_check_ok(naru_spawn_program(&child, program, options));
+        nr_check_fails(naru_child_await_ready(child, 5 * NARU_MILLISECOND), -ETIMEDOUT, "not said");
+        nr_check_ok(naru_child_await_ready(child, NR_SOON));
+        nr_check_ok(naru_child_wait(child, &end, NR_SOON));
+        nr_check(end.exit_status == 7, "%s: %s", ways[i], end.text);
+        struct pollfd readable = {.fd = (int)nr_check_ok(naru_child_ready_fd(child)),
+                                  .events = POLLIN};
+        assert_int_equal(poll(&readable, 1, 0), 1);
+        nr_check_ok(naru_child_await_ready(child, 0));
+        naru_child_close(child);
+    }
+    setenv("NOTIFY_HOW", "never", 1);
+    nr_check_ok(naru_spawn_program(&child, program, options));
+    nr_check_fails(naru_child_await_ready(child, NR_SOON), -EOWNERDEAD, "before it was ready");
+    naru_child_close(child);
+    unsetenv("NOTIFY_SOCKET");
+    nr_check_fails(naru_spawn(&child, is_never_ready, NULL, options), -EOPNOTSUPP, "programs");
+}
+
 /* -- programs --------------------------------------------------------------------------------------- */
 
 static void programs_run(void **state)
@@ -644,8 +704,10 @@ static void needs_pidfds(void **state)
     skip();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "notify") == 0)
+        return notify();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tells_how_it_ended),
         cmocka_unit_test(waits_and_signals),
@@ -659,6 +721,7 @@ int main(void)
         cmocka_unit_test(options_hold),
         cmocka_unit_test(readiness_is_told),
         cmocka_unit_test(a_program_tells_readiness),
+        cmocka_unit_test(a_program_notifies),
         cmocka_unit_test(programs_run),
         cmocka_unit_test(a_zygote_forks),
         cmocka_unit_test(stdio_is_not_written_twice),
