@@ -172,6 +172,14 @@ static void check_message(void)
     }
 }
 
+/* Nobody is told that the ring is full who comes second to a slot. */
+static void check_both_sent(void)
+{
+    while (receive(1))
+        ;
+    model_assert(steps.got == 2);
+}
+
 static void check_loan(void)
 {
     while (receive(1))
@@ -206,6 +214,9 @@ static const struct model_scenario scenarios[] = {
     SCENARIO("a repairer and a receiver of a message in a chunk", ONE_RECEIVER, .variant = HELD),
     SCENARIO("one gives back where another looks", AFTER_DEATH, .processes = 2,
              .run = {give_back, receive_until_over}, .variant = IN_OTHER_HAND),
+    SCENARIO("two send where there is room for both", .init = init, .check = check_both_sent,
+             .processes = 2, .run = {send_in_chunk, send_in_chunk}, .symmetric = 3,
+             .preemptions = 2, .stale_reads = 2),
     SCENARIO("a repairer of a loan, a sender", .init = init, .check = check_loan, .processes = 2,
              .run = {send_in_chunk, repair_only}, .preemptions = 2, .stale_reads = 2,
              .variant = LOANED),

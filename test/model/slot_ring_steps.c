@@ -176,6 +176,7 @@ static void be_in_the_way(unsigned me)
     (void)me;
     steps_send(2, 1, 8);
     model_assert(nr_slot_take(&steps.rings[1], &first, &blocker) == -EBUSY && blocker == 0);
+    model_assert(nr_slot_take(&steps.rings[1], &first, NULL) == -EAGAIN); /* it does not ask */
     model_assert(!nr_slot_may_take(&steps.rings[1]));
     mine.slot->size_bytes = 8;
     nr_slot_publish(&steps.rings[0], &mine, NR_SLOT_NO_CHUNK);
@@ -225,6 +226,15 @@ static void be_in_the_way(unsigned me)
     model_assert(nr_slot_may_take(&steps.rings[0]));
     take_nothing(0, -EAGAIN);
     model_assert(atomic_load(&shared->head) == 9 && !nr_slot_may_take(&steps.rings[0]));
+    /* Claims all around: the one who is next in the way is told. */
+    for (unsigned i = 0; i < 4; i++)
+        steps_claim(i ? 1 : 2, 9 + i);
+    model_assert(!nr_slot_may_claim(&steps.rings[0]));
+    model_assert(nr_slot_claim(&steps.rings[0], &mine, &blocker) == -EBUSY && blocker == 2);
+    nr_slot_repair(&steps.rings[0], 1);
+    nr_slot_repair(&steps.rings[0], 2);
+    take_nothing(0, -EAGAIN);
+    model_assert(atomic_load(&shared->head) == 13);
 }
 
 /* What stands in the memory is not believed: the message is dropped, and all goes on. */
