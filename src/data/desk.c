@@ -22,12 +22,10 @@ void nr_desk_attach_of(struct nr_desk *desk, void *memory, enum nr_desk_side sid
     char *results = tasks + nr_line_ring_memory(lines_count, bytes_count);
     const struct nr_line_ring ring = {.lines_count = lines_count, .bytes_count = bytes_count};
 
+    /* Nobody has sat here before: both rings are at their start, as a handle of zeros is. */
     *desk = (struct nr_desk){.shared = memory, .out = ring, .in = ring};
     nr_line_ring_attach(&desk->out, side == NR_DESK_OWNER ? tasks : results);
     nr_line_ring_attach(&desk->in, side == NR_DESK_OWNER ? results : tasks);
-    /* Nobody has sat here before: each finds an empty ring to write, and one to read from its start. */
-    nr_line_ring_sit(&desk->out, true);
-    nr_line_ring_sit(&desk->in, false);
 }
 
 int nr_desk_put(struct nr_desk *desk, uint64_t header, const void *data, size_t size_bytes)

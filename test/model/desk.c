@@ -395,13 +395,14 @@ static void check(void)
     model_assert((int)nr_desk_begun(desk) == state.begun[0] + state.begun[1] + state.begun[2]);
 }
 
-#define SCENARIO(title, ...)                                                                       \
+#define SCENARIO_OF(title, switches, stale, deep, ...)                                             \
     {                                                                                              \
         .name = title, .processes = 2, .run = {own, work_all}, .init = init, .check = check,       \
         .state = &state, .state_bytes = sizeof state, .shared_bytes = MODEL_SHARED_BYTES,          \
-        .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 1 << WORKER,                \
-        .variant = __VA_ARGS__                                                                     \
+        .preemptions = (switches), .stale_reads = (stale), .crashes = 1, .may_crash = 1 << WORKER, \
+        .is_deep = (deep), .variant = __VA_ARGS__                                                  \
     }
+#define SCENARIO(title, ...) SCENARIO_OF(title, 2, 2, false, __VA_ARGS__)
 
 static const struct model_scenario scenarios[] = {
     SCENARIO("small tasks and results", 0),
@@ -413,6 +414,8 @@ static const struct model_scenario scenarios[] = {
     SCENARIO("tasks of a line, taken back, results apart", TASK_LINE | RESULT_APART | TAKES_BACK),
     SCENARIO("small tasks, the worker retires", RETIRES),
     SCENARIO("tasks of two lines, the worker retires", TASK_TWO_LINES | RETIRES | RESULT_LINE),
+    SCENARIO_OF("tasks of a line, taken back, results of a line", 8, 6, true,
+                TASK_LINE | RESULT_LINE | TAKES_BACK),
 };
 
 const struct model_protocol model_desk = {

@@ -159,6 +159,14 @@ static bool claim(unsigned me, struct nr_topic_claim *ret)
     }
 }
 
+static void write_chunk(_Atomic uint64_t *chunk, const uint64_t words[WORDS])
+{
+    if (model_variant() & OVERWRITING)
+        nr_words_store(chunk, words, WORDS * sizeof *words);
+    else
+        memcpy((void *)chunk, words, WORDS * sizeof *words);
+}
+
 static bool publish_one(unsigned me, uint64_t value)
 {
     struct nr_topic *topic = topic_of(me);
@@ -171,10 +179,7 @@ static bool publish_one(unsigned me, uint64_t value)
         while ((chunk = nr_topic_loan(topic)) == NR_TOPIC_NO_CHUNK)
             if (!model_repair_dead(me, repair))
                 model_pause();
-        if (model_variant() & OVERWRITING)
-            nr_words_store(nr_topic_chunk(topic, chunk), words, sizeof words);
-        else
-            memcpy((void *)nr_topic_chunk(topic, chunk), words, sizeof words);
+        write_chunk(nr_topic_chunk(topic, chunk), words);
     }
     if (!claim(me, &mine))
         return false;
@@ -348,10 +353,19 @@ static void repair_and_publish(unsigned me)
 /* Writes into a chunk, and does not send it. */
 static void give_back(unsigned me)
 {
+    static const uint64_t words[WORDS] = {0x1000, 0x1000}; /* nobody's */
     uint32_t chunk = nr_topic_loan(topic_of(me));
 
-    memset((void *)nr_topic_chunk(topic_of(me), chunk), 1, WORDS * 8);
+    write_chunk(nr_topic_chunk(topic_of(me), chunk), words);
     nr_topic_unloan(topic_of(me), chunk);
+}
+
+/* Only repairs: others may see what it has done without having seen the death. */
+static void only_repair(unsigned me)
+{
+    while (!model_is_over(0) || !model_is_over(2))
+        if (!model_repair_dead(me, repair))
+            model_pause();
 }
 
 /* -- afterwards ------------------------------------------------------------------------------- */
@@ -430,6 +444,9 @@ static const struct model_scenario scenarios_chunks[] = {
                 .variant = IN_CHUNKS | ONE_MORE | LATE | NONE_BEFORE),
     SCENARIO_OF("one publisher, one that gives its chunk back", 2, 2, 2, 1,
                 .run = {publish_all, give_back}, .variant = IN_CHUNKS | LATE | NONE_BEFORE),
+    SCENARIO("one publisher, one that repairs, one subscriber, a chunk that is used again",
+             .run = {publish_all, only_repair, receive_all},
+             .variant = IN_CHUNKS | LATE | ONE_MORE),
     SCENARIO_OF("two repairers that publish", 2, 2, 2, 1,
                 .run = {repair_and_publish, repair_and_publish}, .symmetric = 3,
                 .variant = IN_CHUNKS | TWO_PUBLISHERS | LATE | AFTER_DEATH | ONE_MORE),
@@ -442,6 +459,8 @@ static const struct model_scenario scenarios_overwriting[] = {
     SCENARIO("two publishers, one subscriber", TWO_TO_ONE | OVERWRITING),
     SCENARIO_OF("one publisher, one subscriber, a chunk that is used again", 2, 2, 2, 1,
                 .run = {publish_all, receive_all}, .variant = OVERWRITING | IN_CHUNKS | ONE_MORE),
+    SCENARIO_OF("one publisher, one that gives its chunk back, one subscriber", 3, 2, 2, 0,
+                .run = {publish_all, give_back, receive_all}, .variant = OVERWRITING | IN_CHUNKS),
     SCENARIO("one publisher, two subscribers, chunks", ONE_TO_TWO,
              .variant = OVERWRITING | IN_CHUNKS),
     SCENARIO("two publishers, one subscriber, chunks", TWO_TO_ONE | OVERWRITING | IN_CHUNKS),

@@ -158,12 +158,15 @@ static void test_no_messages(void **state)
         if (cases[i].expected == 0)
             assert_int_equal(message.size_bytes, cases[i].size_bytes - NR_DESK_HEADER_BYTES);
     }
-    /* A line that tells of something that can't be there. */
+    /* A line that tells of something that can't be there, behind a sound one. */
     test_teardown(state);
     test_setup(state);
     char data[300] = {0};
-    assert_int_equal(nr_desk_put(&worker, 0, data, sizeof data), 0);
-    memset(owner.in.lines + 8, 0xff, 24);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(nr_desk_put(&worker, 0, data, sizeof data), 0);
+    assert_int_equal(nr_desk_get(&owner, &message), 0);
+    nr_desk_done(&owner, &message);
+    memset(owner.in.lines + NR_LINE_BYTES + 8, 0xff, 24);
     assert_int_equal(nr_desk_get(&owner, &message), -EBADMSG);
 }
 
