@@ -20,7 +20,7 @@
 
 enum {
     NR_LINE_TAKING_MOST = 1 + 8, /* lines between head and taking */
-    NR_LINE_NEAR_BYTES = 8 * 1024,
+    NR_LINE_NEAR_BYTES = 2 * 1024,
     NR_LINE_NEAR_MOST_BYTES = 4 * 1024, /* of a message that comes back there */
 };
 
@@ -28,6 +28,7 @@ struct nr_line_apart { /* in the room of an APART line */
     uint64_t position;
     uint64_t size_bytes;
     int64_t type;
+    uint64_t offset; /* position in the ring, so that the receiver need not divide */
 };
 
 /* Lines of a ONE message; its type counts. */
@@ -78,7 +79,7 @@ static bool nr_line_apart_get(const struct nr_line_ring *ring, uint64_t line,
     memcpy(ret, nr_line_at(ring, line)->room, sizeof *ret);
     __asm__ volatile("" : "+m"(*ret)); /* fetched once: what is checked is what is used */
     return ret->size_bytes <= ring->bytes_count &&
-           ret->position % ring->bytes_count + ret->size_bytes <= ring->bytes_count;
+           ret->offset <= ring->bytes_count - ret->size_bytes;
 }
 
 /* Steps over what a sender has published at *line. 1; 0: nothing there; -EBADMSG. *apart is filled in if it is
@@ -113,7 +114,7 @@ static int nr_line_sit_sender(struct nr_line_ring *ring)
                       NR_LINE_INDEX_BITS; /* [A2] */
     ring->line = ring->head_line;
     ring->open_stamp = 0;
-    ring->bytes_head = ring->bytes_tail = ring->apart_line = 0;
+    ring->bytes_head = ring->bytes_tail = ring->bytes_at = ring->apart_line = 0;
     while (ring->line - ring->head_line < ring->lines_count) {
         struct nr_line_apart apart;
         int result = nr_line_step(ring, &ring->line, &apart);
@@ -124,6 +125,7 @@ static int nr_line_sit_sender(struct nr_line_ring *ring)
         if (!ring->apart_line)
             ring->bytes_head = apart.position;
         ring->bytes_tail = nr_line_round(apart.position + apart.size_bytes);
+        ring->bytes_at = ring->bytes_tail % ring->bytes_count;
         ring->apart_line = ring->line;
         if (ring->bytes_tail - ring->bytes_head > ring->bytes_count)
             return -EBADMSG;
@@ -295,12 +297,13 @@ void nr_line_publish(struct nr_line_ring *ring, uint32_t size_bytes, int64_t typ
 }
 
 /* At the end of the ring of bytes; and now and then, when all was received, since messages of a few lines are faster in
-   memory that both processors have near. Large ones are faster where the receiver has nothing yet. */
+   memory that both processors have near, and what is skipped leaves room for it. Large ones are faster where the
+   receiver has nothing yet. */
 static bool nr_line_must_skip(struct nr_line_ring *ring, uint64_t at, uint32_t size_bytes)
 {
     if (at + size_bytes > ring->bytes_count)
         return true;
-    return size_bytes <= NR_LINE_NEAR_MOST_BYTES && at >= NR_LINE_NEAR_BYTES &&
+    return size_bytes <= NR_LINE_NEAR_MOST_BYTES && size_bytes <= at && at >= NR_LINE_NEAR_BYTES &&
            at / NR_LINE_NEAR_BYTES != (at + size_bytes) / NR_LINE_NEAR_BYTES &&
            nr_line_look(ring) == 0 && ring->bytes_head == ring->bytes_tail;
 }
@@ -311,7 +314,7 @@ int nr_line_reserve_apart(struct nr_line_ring *ring, uint32_t size_bytes, char *
 
     if (result < 0)
         return result;
-    uint64_t at = ring->bytes_tail % ring->bytes_count;
+    uint64_t at = ring->bytes_at;
     uint64_t skip = nr_line_must_skip(ring, at, size_bytes) ? ring->bytes_count - at : 0;
     uint64_t until = ring->bytes_tail + skip + size_bytes;
     if (until - ring->bytes_head > ring->bytes_count) {
@@ -322,18 +325,24 @@ int nr_line_reserve_apart(struct nr_line_ring *ring, uint32_t size_bytes, char *
             return -EAGAIN;
     }
     ring->apart_at = ring->bytes_tail + skip;
-    *ret = ring->bytes + ring->apart_at % ring->bytes_count;
+    ring->apart_offset = skip ? 0 : at;
+    *ret = ring->bytes + ring->apart_offset;
     return 0;
 }
 
 void nr_line_publish_apart(struct nr_line_ring *ring, uint32_t size_bytes, int64_t type)
 {
-    const struct nr_line_apart apart = {
-        .position = ring->apart_at, .size_bytes = size_bytes, .type = type};
+    const struct nr_line_apart apart = {.position = ring->apart_at,
+                                        .size_bytes = size_bytes,
+                                        .type = type,
+                                        .offset = ring->apart_offset};
 
     memcpy(nr_line_at(ring, ring->line)->room, &apart, sizeof apart);
     nr_line_store(ring, ring->line, nr_line_stamp(ring, ring->line, NR_LINE_APART));
     ring->bytes_tail = nr_line_round(apart.position + size_bytes);
+    ring->bytes_at = nr_line_round(apart.offset + size_bytes);
+    if (ring->bytes_at == ring->bytes_count)
+        ring->bytes_at = 0;
     ring->apart_line = ++ring->line;
     ring->open_stamp = 0;
 }
@@ -417,7 +426,7 @@ static bool nr_line_peek_apart(const struct nr_line_ring *ring, struct nr_line_r
     if (!nr_line_apart_get(ring, ring->line, &apart))
         return false;
     *ret = (struct nr_line_record){
-        .first = ring->bytes + apart.position % ring->bytes_count,
+        .first = ring->bytes + apart.offset,
         .first_bytes = (uint32_t)apart.size_bytes,
         .size_bytes = (uint32_t)apart.size_bytes,
         .type = apart.type,
@@ -548,6 +557,24 @@ bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
     return true;
 }
 
+/* In one piece, without a type. */
+static int nr_line_get_apart(struct nr_line_ring *ring, void *to, size_t capacity_bytes,
+                             bool *ret_frees)
+{
+    struct nr_line_apart apart;
+
+    if (ring->index || !nr_line_apart_get(ring, ring->line, &apart) || apart.type ||
+        apart.size_bytes > capacity_bytes || apart.size_bytes > INT32_MAX)
+        return -EMSGSIZE;
+    if (apart.size_bytes)
+        memcpy(to, ring->bytes + apart.offset, apart.size_bytes);
+    ring->freed_line = ++ring->line;
+    *ret_frees = true;
+    atomic_store_explicit(&ring->shared->head, nr_line_position(ring->line, 0),
+                          memory_order_release); /* [R2] */
+    return (int)apart.size_bytes;
+}
+
 /* Without a word to `taking`: the caller has the message only when head has passed it. */
 int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees)
 {
@@ -579,6 +606,8 @@ int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool
         atomic_store_explicit(&ring->shared->head, here + 1, memory_order_release); /* [R2] */
         return (int)size_bytes;
     }
+    if (kind == NR_LINE_APART)
+        return nr_line_get_apart(ring, to, capacity_bytes, ret_frees);
     size_bytes = stamp >> NR_LINE_SIZE_SHIFT;
     if (kind != NR_LINE_ONE || ring->index || size_bytes > capacity_bytes ||
         size_bytes > NR_LINE_INLINE_BYTES)

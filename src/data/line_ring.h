@@ -16,7 +16,7 @@
  *              SMALL   up to 7 messages without a type, each on its own 8-byte unit; code i (6 bits) is 1 + the
  *                      size of message i, 0: not there yet. The sender adds messages while they fit.
  *              ONE     one message, of more than 24 bytes or with a type, which then stands before the payload
- *              APART   {position, size, type} of a message in the ring of bytes
+ *              APART   {position, size, type, offset} of a message in the ring of bytes
  *              RUN     up to 7 messages of one size, up to 64 bytes, without a type, each on its own units, which go on in the
  *                      lines behind it: a batch (line_batch.h)
  *            Valid is a stamp whose lap is that of its line's position, and whose kind is one of the last four.
@@ -68,8 +68,9 @@ struct nr_line_ring {
     /* the sender's */
     uint64_t head_line;              /* as last seen */
     uint64_t bytes_head, bytes_tail; /* in use, of the ring of bytes */
+    uint64_t bytes_at;               /* the tail's place in the ring */
     uint64_t apart_line;             /* behind the last line that tells of something there */
-    uint64_t apart_at;               /* of the reservation */
+    uint64_t apart_at, apart_offset; /* of the reservation: its position, and that in the ring */
 
     /* the receiver's */
     uint64_t freed_line;
@@ -130,7 +131,7 @@ bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *rec
 bool nr_line_may_peek(const struct nr_line_ring *ring);
 
 /*
- * The short way, for a message without a type in one or two lines. Put: false: nothing was done; reserve and publish.
+ * The short way, for a message without a type. Put: in one or two lines; false: nothing was done; reserve and publish.
  * Get: the size of the message, which was copied and released, and whether that freed room; -EAGAIN: there is none;
  * -EMSGSIZE: there is one for the long way, peek and release, and nothing was done.
  */

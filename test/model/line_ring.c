@@ -410,6 +410,8 @@ static const struct model_scenario scenarios[] = {
              .variant = TWO_LINES | SHORT_WAY),
     SCENARIO("two lines by the short way, two receivers", RECEIVERS_CHANGE,
              .variant = TWO_LINES | SHORT_WAY | ONE_SENDER),
+    SCENARIO("apart by the short way, two receivers", RECEIVERS_CHANGE,
+             .variant = APART | SHORT_WAY | ONE_SENDER),
 };
 
 static const struct model_scenario scenarios_batch[] = {

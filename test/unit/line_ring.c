@@ -247,6 +247,30 @@ static void one_behind_seven_empty_ones(void **state)
     }
 }
 
+/* An empty ring has room for each size, wherever the one before has ended. */
+static void any_size_when_all_was_received(void **state)
+{
+    static char data[4096];
+    struct both both = {0};
+    struct nr_line_record record;
+    char *room;
+
+    (void)state;
+    both_make(&both, 16, 8192, false);
+    for (uint32_t i = 0; i < 2000; i++) {
+        uint32_t size_bytes = 1 + i * 1213 % 4096;
+        assert_int_equal(nr_line_reserve_apart(&both.sender, size_bytes, &room), 0);
+        memset(room, (int)i, size_bytes);
+        nr_line_publish_apart(&both.sender, size_bytes, 0);
+        assert_int_equal(nr_line_peek(&both.receiver, &record), 0);
+        assert_int_equal(record.size_bytes, size_bytes);
+        memset(data, (int)i, size_bytes);
+        assert_memory_equal(record.first, data, size_bytes);
+        nr_line_release(&both.receiver, &record);
+    }
+    free(both.memory);
+}
+
 /* What a receiver had in hand when it died comes again and is flagged, or is skipped and counted. */
 static void a_message_in_hand(void **state)
 {
@@ -449,6 +473,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_sizes_in_order),
+        cmocka_unit_test(any_size_when_all_was_received),
         cmocka_unit_test(sizes_hold_what_they_promise),
         cmocka_unit_test(small_ones_share_a_line),
         cmocka_unit_test(too_large_for_the_short_way),
