@@ -112,9 +112,22 @@ static int nr_semaphore_sleep(struct naru_semaphore_state *state, int64_t timeou
     return -ETIMEDOUT;
 }
 
+/* Apart, so that a wait that finds a permit saves no register. */
+static __attribute__((noinline)) int nr_semaphore_wait_long(struct naru_semaphore *semaphore,
+                                                            int64_t timeout_ns)
+{
+    int result =
+        timeout_ns == 0 ? -EAGAIN : nr_semaphore_sleep(semaphore->object.state, timeout_ns);
+
+    if (result != -EAGAIN && result != -ETIMEDOUT)
+        return result;
+    if (nr_word_watch_is_on(nr_semaphore_watch(semaphore)))
+        nr_semaphore_arm(semaphore);
+    return nr_semaphore_not_posted(timeout_ns);
+}
+
 int naru_semaphore_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
 {
-    int result = -EAGAIN;
     uint32_t seen;
 
     if (!semaphore)
@@ -124,13 +137,7 @@ int naru_semaphore_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
     struct naru_semaphore_state *state = semaphore->object.state;
     if (nr_permits_take(nr_semaphore_atomic(&state->word), &seen))
         return 0;
-    if (timeout_ns != 0)
-        result = nr_semaphore_sleep(state, timeout_ns);
-    if (result != -EAGAIN && result != -ETIMEDOUT)
-        return result;
-    if (nr_word_watch_is_on(nr_semaphore_watch(semaphore)))
-        nr_semaphore_arm(semaphore);
-    return nr_semaphore_not_posted(timeout_ns);
+    return nr_semaphore_wait_long(semaphore, timeout_ns);
 }
 
 int naru_semaphore_fd(struct naru_semaphore *semaphore)

@@ -61,23 +61,29 @@ static int nr_owned_sleep(struct nr_holder *holder, struct nr_os_robust_thread *
     return 0;
 }
 
-static int nr_owned_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
+static __attribute__((noinline)) int nr_owned_wait_long(struct naru_semaphore *semaphore,
+                                                        int64_t timeout_ns)
 {
     struct nr_holder *holder = nr_owned_holder(semaphore);
-    struct nr_os_robust_thread *me = nr_os_robust_me();
+    int result = nr_os_robust_prepare();
 
-    if (!me) {
-        int result = nr_os_robust_prepare();
-        if (result < 0)
-            return nr_object_no_list(&nr_semaphore_owned_kind, result);
-        me = nr_os_robust_me();
-    }
-    if (nr_holder_try(holder, me) >= 0)
+    if (result < 0)
+        return nr_object_no_list(&nr_semaphore_owned_kind, result);
+    if (nr_holder_try(holder, nr_os_robust_me()) >= 0)
         return 0;
     if (timeout_ns == 0)
         return nr_fail(-EAGAIN, "all %u permits are held; give a time-out to wait for one",
                        holder->count);
-    return nr_owned_sleep(holder, me, timeout_ns);
+    return nr_owned_sleep(holder, nr_os_robust_me(), timeout_ns);
+}
+
+static int nr_owned_wait(struct naru_semaphore *semaphore, int64_t timeout_ns)
+{
+    struct nr_os_robust_thread *me = nr_os_robust_me();
+
+    if (__builtin_expect(me && nr_holder_try(nr_owned_holder(semaphore), me) >= 0, 1))
+        return 0;
+    return nr_owned_wait_long(semaphore, timeout_ns);
 }
 
 static int nr_owned_post(struct naru_semaphore *semaphore)
