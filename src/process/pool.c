@@ -5,6 +5,7 @@
  * Ownership  A pool carries the token of the process that made it. A forked child's copy is refused.
  */
 #include "process/pool.h"
+#include "process/process.h"
 #include "os/io.h"
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,8 @@ static int nr_pool_check_spawn(const struct naru_spawn_options *spawn)
     if (spawn->ends_count || spawn->readiness || spawn->survives_parent)
         return nr_fail(-EINVAL, "options.spawn: a pool's workers take no ends, tell of their "
                                 "readiness to the pool, and do not survive it");
-    return 0;
+    struct naru_spawn_options unused; /* now, and not when the first worker is started */
+    return nr_spawn_options_complete(&unused, spawn);
 }
 
 static int nr_pool_check(const struct naru_pool_options *options)

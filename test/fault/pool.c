@@ -340,6 +340,9 @@ static void run_wrong_use(void *argument)
     nr_check_fails(naru_pool_new(&pool, nr_pool_scene_work, NULL, &options), -EINVAL,
                    "workers_count|1024");
     nr_check_fails(naru_pool_new(NULL, nr_pool_scene_work, NULL, NULL), -EINVAL, "place");
+    struct naru_spawn_options spawn = {.size_bytes = sizeof spawn, .nice = 1000};
+    options = (struct naru_pool_options){.size_bytes = sizeof options, .spawn = &spawn};
+    nr_check_fails(naru_pool_new(&pool, nr_pool_scene_work, NULL, &options), -EINVAL, "nice");
     nr_check_fails(naru_pool_next(NULL, &result, 0), -EINVAL, "NULL");
     pool = nr_pool_scene_make(NULL);
     nr_check_fails(naru_pool_next(pool, &result, NARU_FOREVER), -ENODATA, "answered");
