@@ -8,7 +8,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NR_ACCESS_LOG_LINE_BYTES = 64 * 1024 }; /* a target of 8 KiB, each byte as \u00XX */
+enum {
+    NR_ACCESS_LOG_LINE_BYTES = 64 * 1024, /* a target of 8 KiB, each byte as \u00XX */
+    NR_ACCESS_LOG_BYTES = 2 * NR_ACCESS_LOG_LINE_BYTES,
+};
+
+static char nr_access_log_lines[NR_ACCESS_LOG_BYTES]; /* gathered */
 
 int nr_access_log_open(struct nr_access_log *log, const char *path)
 {
@@ -25,6 +30,14 @@ void nr_access_log_close(struct nr_access_log *log)
     log->fd = -1;
 }
 
+void nr_access_log_flush(struct nr_access_log *log)
+{
+    if (log->gathered_bytes &&
+        write(log->fd, nr_access_log_lines, log->gathered_bytes) != (ssize_t)log->gathered_bytes)
+        log->dropped++;
+    log->gathered_bytes = 0;
+}
+
 /* JSON is UTF-8, and what was refused may be anything. */
 static void nr_access_log_text(struct nr_json *json, const char *key, const char *text)
 {
@@ -35,14 +48,15 @@ static void nr_access_log_text(struct nr_json *json, const char *key, const char
 
 void nr_access_log_write(struct nr_access_log *log, const struct nr_http_outcome *outcome)
 {
-    static char line[NR_ACCESS_LOG_LINE_BYTES];
     char date[32], when[48];
     struct timespec now;
     struct tm parts;
 
     if (log->fd < 0)
         return;
-    FILE *file = fmemopen(line, sizeof line, "w");
+    if (log->gathered_bytes > NR_ACCESS_LOG_BYTES - NR_ACCESS_LOG_LINE_BYTES)
+        nr_access_log_flush(log);
+    FILE *file = fmemopen(nr_access_log_lines + log->gathered_bytes, NR_ACCESS_LOG_LINE_BYTES, "w");
     if (!file) {
         log->dropped++;
         return;
@@ -67,6 +81,8 @@ void nr_access_log_write(struct nr_access_log *log, const struct nr_http_outcome
     fputc('\n', file);
     long length = ftell(file);
     fclose(file);
-    if (length <= 0 || write(log->fd, line, (size_t)length) != length)
+    if (length > 0)
+        log->gathered_bytes += (size_t)length;
+    else
         log->dropped++;
 }

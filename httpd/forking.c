@@ -88,12 +88,14 @@ static int nr_forking_serve(void *context)
         return 1;
     nr_service_state(service, NR_SCORE_IDLE);
     while (nr_http_connections(service->http)) {
+        nr_access_log_flush(&service->log);
         nr_http_wait(service->http);
         if (nr_forking_ends && service->score.state != NR_SCORE_DRAINING) {
             nr_http_drain(service->http);
             nr_service_state(service, NR_SCORE_DRAINING);
         }
     }
+    nr_access_log_flush(&service->log);
     nr_service_state(service, NR_SCORE_ENDED);
     return 0;
 }

@@ -7,8 +7,7 @@
  *            for the answer to each request. http_mhd.c does it with libmicrohttpd; no other file knows of that.
  * Requests   GET and HEAD without a body. Everything else has got its 400, 405 or 503 before the function is
  *            called (request_guard.h).
- * Loop       The caller's: poll nr_http_fd() for reading, and call nr_http_step() when it is readable or the
- *            time is over that the last call gave.
+ * Loop       The caller's: nr_http_wait() again and again. A signal handler ends its wait.
  * Threads    None, and each server is used by one.
  * Fork       A server without a listening socket may be opened before a fork and used in the child.
  */
@@ -92,13 +91,7 @@ void nr_http_close(struct nr_http *http);
 /* A connection that the caller has accepted; it is closed in any case. -errno */
 int nr_http_add(struct nr_http *http, int fd, const struct sockaddr *address, socklen_t length);
 
-/* Only of a server with a listening socket. */
-int nr_http_fd(struct nr_http *http);
-
-/* Does what can be done without waiting. Milliseconds until it wants to be called again; -1: only when readable. */
-int nr_http_step(struct nr_http *http);
-
-/* For a process that has nothing else to wait for: waits, and does what can be done then. */
+/* Waits until there is something to do, or a signal has come, and does what can be done. */
 void nr_http_wait(struct nr_http *http);
 
 unsigned nr_http_connections(const struct nr_http *http);

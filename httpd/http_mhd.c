@@ -6,16 +6,22 @@
  * Known      of Debian's 0.9.75, each measured or seen: it uses sendfile only where SIGPIPE is left to us; it
  *            lets smuggled requests pass, and bare CR, and cuts a header's value at a NUL. So the guard
  *            (request_guard.h) looks at each request first, and nr_http_is_whole() at the bytes that are not
- *            shown. After a refusal the connection is closed: what follows in it is nobody's request.
+ *            shown. After a refusal the connection is closed: what follows in it is nobody's request. What can't be
+ *            seen: NUL and a bare LF, or a colon and a bare LF, instead of CR LF: it overwrites all with the same two NULs; and
+ *            lines that begin with a NUL before a request, which count as empty ones. Its own answer to a Content-Length that is no number
+ *            has its head twice; the connection ends with it.
  * Limits     A connection that is one too many is let in, told 503 and closed; beyond that excess the library
  *            refuses. An idle one, or one that sends its request too slowly, is shut down after idle_s: its
- *            time starts when it came or its last answer ended, so that a byte now and then buys nothing.
+ *            time starts when it came or its last answer ended, so that a byte now and then buys nothing. One whose
+ *            client has ended its side is shut at the next look, a second later: 0.9.75, which gets each event
+ *            once, misses an end that comes together with a request.
  */
 #include "http.h"
 #include "request_guard.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +34,7 @@ enum {
     NR_HTTP_CONNECTION_BYTES = 16 * 1024, /* a request with its headers; cleared after each one */
     NR_HTTP_EXCESS = 64,                  /* connections beyond the limit that are told so */
     NR_HTTP_DRAIN_IDLE_NS = 1000000000,
+    NR_HTTP_LOOK_NS = 1000000000,
 };
 
 struct nr_http_connection {
@@ -241,6 +248,7 @@ static void nr_http_ask(struct nr_http_call *call, bool is_head, struct nr_http_
 
     if (strlen(call->target) >= NR_HTTP_TARGET_BYTES) {
         nr_http_say(answer, 414, "the target is longer than 8191 bytes");
+        answer->closes = true; /* nobody has looked whether it is one */
     } else if (!nr_request_guard_path(call->target, call->path, &request.query)) {
         nr_http_say(answer, 400, "the target is no path");
         answer->closes = true;
@@ -387,7 +395,15 @@ static void nr_http_notify(void *context, struct MHD_Connection *handle, void **
         nr_http_go(context, *socket_context);
 }
 
-/* Shuts those that are idle for too long. Milliseconds until the next one's time. */
+/* Whether the client will send nothing more. What it sent has been read by then: its last answer ended a look ago. */
+static bool nr_http_is_left(const struct nr_http_connection *connection)
+{
+    struct pollfd fd = {.fd = connection->fd, .events = POLLRDHUP};
+
+    return poll(&fd, 1, 0) > 0;
+}
+
+/* Shuts those that are idle for too long, and those that have been left. Milliseconds until the next look. */
 static int nr_http_sweep(struct nr_http *http)
 {
     int64_t idle_ns = (int64_t)http->options.idle_s * 1000000000, now_ns = nr_http_now_ns();
@@ -395,16 +411,16 @@ static int nr_http_sweep(struct nr_http *http)
     if (http->drains && idle_ns > NR_HTTP_DRAIN_IDLE_NS)
         idle_ns = NR_HTTP_DRAIN_IDLE_NS;
     if (now_ns >= http->sweep_ns) {
-        http->sweep_ns = now_ns + idle_ns; /* that of one that comes now */
+        http->sweep_ns = now_ns + (idle_ns < NR_HTTP_LOOK_NS ? idle_ns : NR_HTTP_LOOK_NS);
         for (struct nr_http_connection *c = http->connections; c; c = c->next) {
+            int64_t for_ns = now_ns - c->since_ns;
             if (c->is_busy || c->is_shut)
                 continue;
-            int64_t until_ns = c->since_ns + idle_ns;
-            if (until_ns <= now_ns) {
+            if (for_ns >= idle_ns || (for_ns >= NR_HTTP_LOOK_NS && nr_http_is_left(c))) {
                 c->is_shut = true;
                 shutdown(c->fd, SHUT_RDWR); /* the library sees its end and closes it */
-            } else if (until_ns < http->sweep_ns) {
-                http->sweep_ns = until_ns;
+            } else if (c->since_ns + idle_ns < http->sweep_ns) {
+                http->sweep_ns = c->since_ns + idle_ns;
             }
         }
     }
@@ -457,27 +473,11 @@ int nr_http_add(struct nr_http *http, int fd, const struct sockaddr *address, so
     return MHD_add_connection(http->daemon, fd, address, length) == MHD_YES ? 0 : -errno;
 }
 
-int nr_http_fd(struct nr_http *http)
-{
-    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-}
-
-int nr_http_step(struct nr_http *http)
-{
-    MHD_UNSIGNED_LONG_LONG milliseconds;
-
-    MHD_run(http->daemon);
-    int next_ms = nr_http_sweep(http);
-    if (http->connections_count == 0)
-        return -1;
-    if (MHD_get_timeout(http->daemon, &milliseconds) == MHD_YES && milliseconds < (unsigned)next_ms)
-        next_ms = (int)milliseconds;
-    return next_ms;
-}
-
 void nr_http_wait(struct nr_http *http)
 {
-    MHD_run_wait(http->daemon, nr_http_sweep(http));
+    int wait_ms = nr_http_sweep(http);
+
+    MHD_run_wait(http->daemon, http->connections_count ? wait_ms : -1);
 }
 
 unsigned nr_http_connections(const struct nr_http *http)

@@ -47,9 +47,6 @@ int nr_forking_run(struct nr_httpd *httpd);
 /* What a worker needs of the master's descriptors, under the same numbers. Returns how many. */
 size_t nr_httpd_handed_down(const struct nr_httpd *httpd, struct naru_spawn_fd fds[4]);
 
-/* In a worker: TERM, INT and HUP come by a descriptor from here on. -errno */
-int nr_httpd_signals(void);
-
 /* Notes the end of a worker for all to see. */
 void nr_httpd_note_death(struct nr_httpd *httpd, int worker, const char *cause, int32_t pid);
 

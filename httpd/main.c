@@ -216,6 +216,21 @@ void nr_httpd_reopen_log(struct nr_httpd *httpd)
     httpd->service.log = log;
 }
 
+/* The master's: TERM, INT and HUP come by a descriptor from here on. -errno */
+static int nr_httpd_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN); /* http_mhd.c has promised it to its library */
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
 static int nr_httpd_open_control(struct nr_httpd *httpd)
 {
     struct naru_options options = {
@@ -293,20 +308,6 @@ size_t nr_httpd_handed_down(const struct nr_httpd *httpd, struct naru_spawn_fd f
         if (all[i] >= 0)
             fds[count++] = (struct naru_spawn_fd){all[i], all[i]};
     return count;
-}
-
-int nr_httpd_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN); /* http_mhd.c has promised it to its library */
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd < 0 ? -errno : fd;
 }
 
 void nr_httpd_note_death(struct nr_httpd *httpd, int worker, const char *cause, int32_t pid)

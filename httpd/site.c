@@ -174,6 +174,19 @@ static bool nr_site_has_tag(const char *list, const char *tag, bool weak_counts)
     return false;
 }
 
+/* The client wants the answer only of the file that it knows (RFC 9110, 13.1.1 and 13.1.4). */
+static bool nr_site_is_another(const struct nr_http_request *request,
+                               const struct nr_site_file *file)
+{
+    const char *tags = nr_http_header(request, "If-Match");
+    const char *since = nr_http_header(request, "If-Unmodified-Since");
+    time_t when;
+
+    if (tags)
+        return !nr_site_has_tag(tags, file->tag, false);
+    return since && nr_site_parse_date(since, &when) && file->stat.st_mtime > when;
+}
+
 static bool nr_site_is_unchanged(const struct nr_http_request *request,
                                  const struct nr_site_file *file)
 {
@@ -332,6 +345,11 @@ void nr_site_answer(const struct nr_site *site, const struct nr_http_request *re
     snprintf(file.tag, sizeof file.tag, "\"%jx-%jx-%jx.%lx\"", (uintmax_t)file.stat.st_ino,
              (uintmax_t)size_bytes, (uintmax_t)file.stat.st_mtim.tv_sec,
              (unsigned long)file.stat.st_mtim.tv_nsec);
+    if (nr_site_is_another(request, &file)) {
+        close(file.fd);
+        nr_http_say(answer, 412, "the file is not the one that the condition names");
+        return;
+    }
     if (nr_site_is_unchanged(request, &file)) {
         close(file.fd);
         answer->status = 304;

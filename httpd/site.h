@@ -5,7 +5,9 @@
  *
  * What       Each request opens its file anew, beneath the root and by openat2(2), so no answer is stale, and no "..", link
  *            or magic link leads out. Regular files only. A directory is its index.html.
- * Conditions ETag, If-None-Match, If-Modified-Since, Range (one range), If-Range, as RFC 9110 has them.
+ * Conditions ETag, If-Match, If-Unmodified-Since, If-None-Match, If-Modified-Since, Range, If-Range, as RFC 9110 has them.
+ *            Who asks for several ranges at once gets the whole, as 14.2 there allows: clients that want that are rare, and many
+ *            overlapping ranges are a way to make a server send much more than it has.
  * Memory     Small files are read at once; larger ones are left to sendfile(2).
  * Fork       The root's descriptor is good in the child as well.
  */

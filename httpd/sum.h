@@ -5,7 +5,7 @@
  *
  * What       The range is split over a pool of processes (naru/pool.h), and the parts are added. Bounded: 16
  *            workers, 1e9 numbers, 10 s; the answer is JSON.
- * Blocking   The worker that answers does nothing else meanwhile.
+ * Blocking   The worker that answers does nothing else meanwhile, for 10 s at most: its other connections wait, other workers accept.
  */
 #include "http.h"
 

@@ -6,6 +6,8 @@
   load SECONDS     two clients without a pause; every answer is whole, or its connection ended
   storm SECONDS    the same while a worker is killed every 50 ms: no more connections end than those had in hand
   slow             clients that send a byte now and then
+  left             clients that end their side of the connection
+  fuzz SECONDS SEED mutated requests over several connections, whole, split and slow, against a strict reading of each
   service NARU DIR what a service manager does: hands down a socket, and hears what becomes of it (PORT is 0)
   get PATH         prints the body
   code PATH        prints the status
@@ -15,6 +17,7 @@ import email.utils
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -91,6 +94,9 @@ MALFORMED = {
     "a disguised encoding": b"GET / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding : chunked\r\n\r\n",
     "an encoding by tab": b"GET / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding:\tchunked\r\n\r\n0\r\n\r\n",
     "a folded encoding": b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n Transfer-Encoding: chunked\r\n\r\n",
+    "a length that is none": b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: x\r\n\r\n",
+    "an empty length": b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: \r\n\r\n",
+    "a huge length": b"GET / HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999999\r\n\r\n",
     "an expectation": b"GET / HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\n\r\n",
     "no Host": b"GET / HTTP/1.1\r\n\r\n",
     "no Host in HTTP/1.0": b"GET / HTTP/1.0\r\n\r\n",
@@ -138,6 +144,11 @@ MALFORMED = {
 }
 
 
+def collapse(answers):
+    """The HTTP library's own refusal of a wrong Content-Length has its head twice."""
+    return re.sub(rb"(HTTP/1\.1 4\d\d [A-Z][^\n]*\n(?:[!-~][^\n]*\n)*\r\n)\1", rb"\1", answers)
+
+
 def malformed():
     """Each is refused or gets nothing; and what stands behind it in the connection is never answered."""
     for name, request in MALFORMED.items():
@@ -147,7 +158,7 @@ def malformed():
             except (BrokenPipeError, ConnectionResetError):
                 pass
             try:
-                answers = receive_all(client)
+                answers = collapse(receive_all(client))
             except TimeoutError:
                 wrong.append(f"{name}: the connection stays open")
                 continue
@@ -190,6 +201,14 @@ def files(directory):
     }.items():
         expect(field, get("/large.bin", field)[0], wanted)
     expect("a tag counts before a date", get("/large.bin", 'If-None-Match: "x"', f"If-Modified-Since: {date}")[0], 200)
+
+    for fields, wanted in {
+        (f"If-Match: {tag}",): 200, ("If-Match: *",): 200, (f'If-Match: "x", {tag}',): 200, ('If-Match: "x"',): 412, (f"If-Match: W/{tag}",): 412,
+        (f"If-Unmodified-Since: {date}",): 200, ("If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT",): 412, ("If-Unmodified-Since: yesterday",): 200,
+        (f"If-Match: {tag}", "If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT"): 200, ('If-Match: "x"', f"If-None-Match: {tag}"): 412,
+        ('If-Match: "x"', "Range: bytes=0-1"): 412, (f"If-Match: {tag}", "Range: bytes=0-1"): 206, (f"If-Match: {tag}", f"If-None-Match: {tag}"): 304,
+    }.items():
+        expect(" and ".join(fields), get("/large.bin", *fields)[0], wanted)
 
     size = len(large)
     for text, wanted in {
@@ -299,6 +318,95 @@ def slow():
     expect("others meanwhile", get("/")[0], 200)
 
 
+def left():
+    """The limit on idleness is 15 s here."""
+    for what, text in {"behind a request": b"GET /sub/ HTTP/1.1\r\n" + HOST + b"\r\n", "within a request": b"GET /su", "at once": b""}.items():
+        with connect() as client:
+            begin = time.monotonic()
+            client.sendall(text)
+            client.shutdown(socket.SHUT_WR)
+            try:
+                answers = receive_all(client)
+            except TimeoutError:
+                wrong.append(f"left {what}: the connection stays")
+                continue
+            expect(f"left {what}", answers.count(b"sub\n"), int(what == "behind a request"))
+            expect(f"left {what}: gone in time", time.monotonic() - begin < 5, True)
+
+
+# What a request may be, read as strictly as can be (RFC 9112), with what this server adds: one Host, no body. And with what its library hides
+# from it: before a request line, lines may be empty or begin with NUL; NUL LF, or at the end colon LF, looks like CR LF,
+# and NUL CR LF LF like CR LF CR LF.
+STRICT = re.compile(rb"(?:\r?\n|\0[^\n]*\n)*(?:GET|HEAD) (?:[Hh][Tt][Tt][Pp]://[!-~]*)?/[!-~]* HTTP/1\.[0-9][\r\0]\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*(?:[\r\0]\n|\0\r\n(?=\n)))*)(?:[\r\0:]\n|(?<=\0\r\n)\n)")
+BODY = re.compile(rb"(?im)^(?:content-length|transfer-encoding|trailer|expect):")
+
+
+def count_strict(stream):
+    """How many requests stand at the beginning of the stream; what is behind them is none."""
+    count = at = 0
+    while (found := STRICT.match(stream, at)) and not BODY.search(found.group(1)) and len(re.findall(rb"(?im)^host:", found.group(1))) == 1:
+        count, at = count + 1, found.end()
+    return count
+
+
+def mutate(rng, text):
+    pieces = [b"\0", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b" ", b"\t", b":", b"\r\n ", b"%00", b"/../", b"HTTP/1.1", b"GET / ", b"\xff", b"Host: a\r\n",
+              b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Range: bytes=0-1,5-6\r\n", b"If-Match: \"x\r\n", b"Connection: keep-alive\r\n", b"x" * 9000]
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randint(0, len(text))
+        to = min(len(text), at + rng.choice((1, 1, 2, 8, 30)))
+        text = rng.choice((
+            lambda: text[:at] + text[to:], lambda: text[:at] + rng.choice(pieces) + text[at:], lambda: text[:at] + rng.choice(pieces) + text[to:],
+            lambda: text[:to] + text[at:], lambda: text[:at] + bytes([rng.randrange(256)]) + text[at + 1:],
+        ))()
+    return text
+
+
+def fuzz(seconds, seed):
+    valid = [f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode() for method in ("GET", "HEAD") for path in ("/", "/sub/", "/large.bin", "/naru/status.json")
+             for more in ("", "Accept: */*\r\nX-Y: a b\r\n", "Range: bytes=5-9\r\n", 'If-None-Match: W/"a", "b"\r\n', "Connection: close\r\n")]
+    seeds = valid * 3 + [request for request in MALFORMED.values() if len(request) < 10000]
+    last = b"GET /last HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    end, tried = time.monotonic() + seconds, [0]
+
+    def attempt(rng):
+        stream = b"".join(mutate(rng, rng.choice(seeds)) if rng.random() < 0.8 else rng.choice(valid) for _ in range(rng.randint(1, 3))) + last
+        cuts = sorted(rng.sample(range(len(stream)), 4)) if rng.random() < 0.3 else []
+        answers = b""
+        with connect(0.5) as client:
+            try:
+                for begin, cut in zip([0] + cuts, cuts + [len(stream)]):
+                    client.sendall(stream[begin:cut])
+                    if cuts:
+                        time.sleep(rng.random() * 0.01)
+                while part := client.recv(65536):
+                    answers += part
+            except (BrokenPipeError, ConnectionResetError, TimeoutError):
+                pass
+        strict, statuses = count_strict(stream), re.findall(rb"HTTP/1\.1 (\d\d\d) [A-Z]", collapse(answers))
+        served = sum(status < b"400" or status in (b"403", b"404", b"412", b"416") for status in statuses)
+        if served > strict or len(statuses) > strict + 1:
+            wrong.append(f"seed {seed}: {strict} requests, answered with {statuses}: {stream[:600]!r}")
+        tried[0] += 1
+
+    def run(number):
+        rng = random.Random(f"{seed} {number}")
+        while time.monotonic() < end:
+            try:
+                attempt(rng)
+            except OSError as error:
+                wrong.append(f"seed {seed}: a connection was not taken: {error}")
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds + 30)
+    expect("afterwards", get("/")[0], 200)
+    expect("deaths", json.loads(get("/naru/status.json")[2])["deaths_count"], 0)
+    print(f"{tried[0]} connections, seed {seed}")
+
+
 def service(naru, directory):
     global PORT
     with tempfile.TemporaryDirectory(prefix="naru-e2e-") as folder, socket.socket() as listener, \
@@ -337,6 +445,10 @@ def main():
         storm(float(arguments[0]))
     elif what == "slow":
         slow()
+    elif what == "left":
+        left()
+    elif what == "fuzz":
+        fuzz(float(arguments[0]), arguments[1])
     elif what == "service":
         service(*arguments)
     elif what == "get":
