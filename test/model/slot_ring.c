@@ -35,7 +35,7 @@ static struct {
         uint8_t is_committed, is_acked, is_overwritten, deliveries, unflagged, position;
     } messages[SENDERS][MESSAGES];
     uint8_t next[OBSERVER + 1][SENDERS]; /* to be seen by each receiver: the order */
-    uint8_t returned, given_back;
+    uint8_t returned, given_back, claims_begun;
 } state;
 
 static unsigned senders_count(void)
@@ -120,10 +120,12 @@ static bool claim(unsigned me, struct nr_slot_claim *ret)
 {
     uint32_t blocker;
 
+    state.claims_begun++;
     for (;;) {
         int result = nr_slot_claim(&state.rings[me], ret, &blocker);
         if (result == 0)
             break;
+        model_assert(state.claims_begun > SLOTS); /* as long as each may have one there is room */
         if (result == -EAGAIN && (model_variant() & OVERWRITING) && overwrite(me))
             continue;
         if (!wait_or_repair(me))

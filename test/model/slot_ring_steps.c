@@ -231,6 +231,7 @@ static void be_in_the_way(unsigned me)
         steps_claim(i ? 1 : 2, 9 + i);
     model_assert(!nr_slot_may_claim(&steps.rings[0]));
     model_assert(nr_slot_claim(&steps.rings[0], &mine, &blocker) == -EBUSY && blocker == 2);
+    model_assert(nr_slot_take(&steps.rings[1], &first, NULL) == -EAGAIN);
     nr_slot_repair(&steps.rings[0], 1);
     nr_slot_repair(&steps.rings[0], 2);
     take_nothing(0, -EAGAIN);
