@@ -206,6 +206,14 @@ static inline int nr_shm_short_spins(const struct nr_shm *shm, int64_t timeout_n
 int nr_shm_pause(struct nr_shm *shm, struct nr_gate *gate, struct nr_shm_pause *pause, int result,
                  struct nr_deadline *deadline);
 
+/* Where a take is to say who is in the way: nowhere as long as one looks again anyway, since to find it out disturbs senders
+   (data/slot_ring.h); only in the look before one sleeps, or returns. */
+static inline uint32_t *nr_shm_pause_blocker(struct nr_shm_pause *pause,
+                                             const struct nr_deadline *deadline)
+{
+    return pause->is_prepared || nr_deadline_is_now(deadline) ? &pause->blocker : NULL;
+}
+
 /* It could be done after all: if spinning did it, spinning pays. */
 void nr_shm_pause_end(struct nr_shm *shm, const struct nr_shm_pause *pause);
 

@@ -25,7 +25,7 @@ static int nr_shm_calls_next(struct nr_shm *shm, struct nr_call_ticket *ret,
     struct nr_shm_pause pause = {0};
 
     for (unsigned drops = 0;;) {
-        int result = nr_calls_take(&shm->calls, ret, &pause.blocker);
+        int result = nr_calls_take(&shm->calls, ret, nr_shm_pause_blocker(&pause, deadline));
         if (result == 0) {
             nr_shm_pause_end(shm, &pause);
             nr_shm_wake(shm, nr_shm_gate_full(shm, false)); /* its slot in the ring is free */

@@ -252,7 +252,7 @@ static int nr_shm_slots_next(struct nr_shm *shm, struct nr_slot_taken *ret,
 
     nr_party_operate(&shm->party);
     for (;;) {
-        int result = nr_slot_take(&shm->slots, ret, &pause.blocker);
+        int result = nr_slot_take(&shm->slots, ret, nr_shm_pause_blocker(&pause, deadline));
         if (result == 0 && ret->size_bytes > shm->endpoint.options.message_size_max_bytes) {
             nr_slot_ack(&shm->slots, ret);
             result = -EBADMSG;
