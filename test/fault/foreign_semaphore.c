@@ -47,11 +47,13 @@ static int test_teardown(void **state)
 static struct naru_semaphore *test_open(const char *uri, uint32_t initial, enum naru_create create)
 {
     struct naru_options options = {.size_bytes = sizeof options, .create = create};
-    struct naru_semaphore *semaphore = NULL;
+    static struct naru_semaphore *opened[8]; /* so that a child that just ends has not lost them */
+    static unsigned next;
+    struct naru_semaphore **ret = &opened[next++ % 8];
 
-    if (naru_semaphore_open(&semaphore, uri, initial, &options) < 0)
+    if (naru_semaphore_open(ret, uri, initial, &options) < 0)
         fail_msg("%s: %s", uri, naru_error_text());
-    return semaphore;
+    return *ret;
 }
 
 static void test_refused(const char *uri, uint32_t initial, enum naru_create create, int error,
