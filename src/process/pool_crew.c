@@ -171,6 +171,7 @@ static bool nr_pool_crew_is_idle_in_vain(const struct nr_pool_worker *worker)
  */
 static void nr_pool_crew_nudge(struct nr_pool_worker *worker, int64_t now_ns)
 {
+    nr_pool_deal_go_on(worker); /* it may sleep only because nobody fed it */
     if (!nr_pool_crew_is_idle_in_vain(worker)) {
         worker->nudge_ns = 0;
         return;

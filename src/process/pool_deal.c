@@ -44,6 +44,7 @@ static void nr_pool_deal_feed(struct nr_pool_worker *worker)
         if (result < 0)
             return;
         worker->must_wake = true;
+        worker->nudge_ns = 0; /* it can't have slept in vain before */
         worker->fed_bytes += part_bytes;
         if (is_last)
             worker->feeding = NULL;

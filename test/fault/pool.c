@@ -71,6 +71,31 @@ static void run_sizes(void *argument)
     check_sizes(NARU_IN_ORDER);
 }
 
+/* A task comes in parts, and between two of them the worker sleeps for longer than one that does nothing may. */
+static void run_slow_owner(void *argument)
+{
+    enum { LOOKS_MOST = 50, PAUSE_US = 130000 };
+    struct naru_pool_options options = {.size_bytes = sizeof options, .workers_count = 1};
+    struct naru_pool_result result;
+    static char data[80000];
+    struct naru_pool *pool;
+    int got = -EAGAIN, looks = 0;
+
+    (void)argument;
+    nr_check_ok(naru_pool_new(&pool, echo, NULL, &options));
+    nr_payload_fill(data, sizeof data, 1, 0);
+    nr_check_ok(naru_pool_submit(pool, data, sizeof data, NULL, NR_SOON));
+    for (; looks < LOOKS_MOST && got == -EAGAIN; looks++) {
+        usleep(PAUSE_US);
+        got = naru_pool_next(pool, &result, 0);
+    }
+    nr_check_ok(got);
+    nr_check(looks > 3, "the task went over at once, in %d looks", looks);
+    nr_check(result.outcome == NARU_POOL_DONE && nr_payload_is_whole(result.data, sizeof data, 1, 0),
+             "outcome %d: %s", result.outcome, result.death ? result.death->text : "");
+    naru_pool_free(pool);
+}
+
 static int add(struct naru_pool_task *task, void *context)
 {
     int64_t range[2], sum = 0;
@@ -356,6 +381,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(sizes),
+        TEST(slow_owner),
         TEST(map),
         TEST(cancel),
         TEST(back_pressure),
