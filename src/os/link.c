@@ -250,32 +250,49 @@ static bool nr_os_link_says_ready(const char *text)
     return false;
 }
 
-int nr_os_link_notified_told(int fd)
+/* The next datagram into text[]. 1; 0: there is none, or the end. Nothing but a datagram has credentials, be it empty. */
+static int nr_os_link_notified_get(int fd, char text[NR_LINK_NOTICE_BYTES], bool *ret_is_from_user)
 {
-    char text[4096];
     union {
         struct cmsghdr header;
         char room[CMSG_SPACE(sizeof(struct ucred))]; /* and for no descriptors */
     } control;
+    struct iovec part = {text, NR_LINK_NOTICE_BYTES - 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t size;
 
-    for (;;) {
-        struct iovec part = {text, sizeof text - 1};
-        struct msghdr message = {.msg_iov = &part,
-                                 .msg_iovlen = 1,
-                                 .msg_control = &control,
-                                 .msg_controllen = sizeof control};
-        ssize_t size = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-        if (size < 0 && errno == EINTR)
-            continue;
-        if (size < 0)
-            return errno == EAGAIN ? 0 : -errno;
-        text[size] = '\0';
-        if (nr_os_link_is_from_user(&message) && nr_os_link_says_ready(text))
-            return 1;
-    }
+    do
+        size = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    while (size < 0 && errno == EINTR);
+    if (size < 0)
+        return errno == EAGAIN ? 0 : -errno;
+    text[size] = '\0';
+    *ret_is_from_user = nr_os_link_is_from_user(&message);
+    return CMSG_FIRSTHDR(&message) != NULL;
 }
 
+int nr_os_link_notified_told(int fd)
+{
+    char text[NR_LINK_NOTICE_BYTES];
+    bool is_from_user;
+    int result;
+
+    while ((result = nr_os_link_notified_get(fd, text, &is_from_user)) > 0)
+        if (is_from_user && nr_os_link_says_ready(text))
+            return 1;
+    return result;
+}
+
+/* Whoever sleeps in a send, since nobody has read so far, is not woken by the shutdown, but by what is read behind it. */
 void nr_os_link_notified_settle(int fd)
 {
+    char text[NR_LINK_NOTICE_BYTES];
+    bool is_from_user;
+
     shutdown(fd, SHUT_RD);
+    while (nr_os_link_notified_get(fd, text, &is_from_user) > 0)
+        ;
 }

@@ -43,7 +43,7 @@ int nr_os_link_put_any(int fd, const void *data, size_t size_bytes);
  * A socket that sd_notify(3) tells, at an abstract address of the kernel's choice, "@...". told: 1 somebody with our user id, or root, has
  * said READY=1; 0 not yet, and what else was said is gone. settle: it stays readable, and nobody waits for room there any more.
  */
-enum { NR_LINK_ADDRESS_BYTES = 16 };
+enum { NR_LINK_ADDRESS_BYTES = 16, NR_LINK_NOTICE_BYTES = 4096 };
 int nr_os_link_notified_new(char address[NR_LINK_ADDRESS_BYTES]); /* the descriptor */
 int nr_os_link_notified_told(int fd);
 void nr_os_link_notified_settle(int fd);

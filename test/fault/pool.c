@@ -91,7 +91,8 @@ static void run_slow_owner(void *argument)
     }
     nr_check_ok(got);
     nr_check(looks > 3, "the task went over at once, in %d looks", looks);
-    nr_check(result.outcome == NARU_POOL_DONE && nr_payload_is_whole(result.data, sizeof data, 1, 0),
+    nr_check(result.outcome == NARU_POOL_DONE &&
+                 nr_payload_is_whole(result.data, sizeof data, 1, 0),
              "outcome %d: %s", result.outcome, result.death ? result.death->text : "");
     naru_pool_free(pool);
 }
