@@ -316,6 +316,27 @@ static void unfinished(void **state)
     free(memory);
 }
 
+/* Whatever an older lap has left there: in no line behind its first one does a message begin. */
+static void has_no_beginning_inside(void **state)
+{
+    enum { OLD = 0x12345 };
+
+    (void)state;
+    for (uint32_t size_bytes = 25; size_bytes <= 64; size_bytes++) {
+        for (unsigned count = 1; count <= 7; count++) {
+            begin();
+            for (unsigned line = 0; line < LINES; line++)
+                atomic_store(&nr_line_at(&sender, line)->stamp, OLD);
+            assert_int_equal(write_run(count, size_bytes), count);
+            for (unsigned line = 1; line < LINES; line++)
+                assert_int_equal(atomic_load(&nr_line_at(&sender, line)->stamp),
+                                 line < lines_used() ? NR_LINE_INSIDE : OLD);
+            assert_int_equal(read_run(7), count);
+            free(memory);
+        }
+    }
+}
+
 /* A receiver that begins in the middle of a run; what was in a dead hand is flagged, and not for the batch. */
 static void in_the_middle(void **state)
 {
@@ -418,6 +439,7 @@ int main(void)
         cmocka_unit_test(too_large),
         cmocka_unit_test(beside_single_ones),
         cmocka_unit_test(unfinished),
+        cmocka_unit_test(has_no_beginning_inside),
         cmocka_unit_test(in_the_middle),
         cmocka_unit_test(damaged),
     };
