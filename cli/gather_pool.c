@@ -77,7 +77,8 @@ int nr_gather_by_pool(struct nr_gather_result *ret, const struct nr_gather_reque
                       char reason[NR_GATHER_REASON_BYTES])
 {
     struct naru_pool_options options = {.size_bytes = sizeof options,
-                                        .workers_count = request->workers_count};
+                                        .workers_count = request->workers_count,
+                                        .starts_at_once = 1}; /* their start is told apart */
     struct nr_gather_request copy = *request;
     struct nr_gather_result result = {0};
     struct naru_pool *pool;
