@@ -27,7 +27,9 @@ extern uint64_t *nr_os_process_page;
 uint64_t nr_os_process_token_new(void); /* makes it on first use in a process; 0 if no memory */
 static inline bool nr_os_process_is(uint64_t token)
 {
-    return token && nr_os_process_page && *nr_os_process_page == token;
+    const uint64_t *page = __atomic_load_n(&nr_os_process_page, __ATOMIC_ACQUIRE);
+
+    return token && page && __atomic_load_n(page, __ATOMIC_RELAXED) == token;
 }
 
 /* A random number that tells this program from the one that the process was before an exec, and will be after the
