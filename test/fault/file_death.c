@@ -29,7 +29,7 @@ enum {
     TEST_RECEIVERS = 4,
     TEST_MESSAGES = 400,
     TEST_POINTS = 120,          /* where a victim is killed in one send ... */
-    TEST_POINTS_SANITIZED = 15, /* ... which has many more instructions then */
+    TEST_POINTS_SANITIZED = 8, /* ... which has many more instructions then */
     TEST_STRIDE = 7,
     TEST_SIZE_MAX = 20000,
     TEST_MARKER = 999, /* the next writer's number */

@@ -298,7 +298,7 @@ static int by_time(const void *a, const void *b)
 
 static void visit(bool sleeper_sends)
 {
-    unsigned most = getenv("NARU_SANITIZED") ? 10 : 60, visited = 0;
+    unsigned most = getenv("NARU_SANITIZED") ? 6 : 60, visited = 0;
 
     times_count = 0;
     assert_int_equal(live(-1, sleeper_sends), WENT_ON);

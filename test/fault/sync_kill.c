@@ -165,7 +165,7 @@ static void live(long point)
 
 static void visit(void)
 {
-    uint32_t *points, count, most = getenv("NARU_SANITIZED") ? 30 : act->hold ? 150 : 1000;
+    uint32_t *points, count, most = getenv("NARU_SANITIZED") ? 15 : act->hold ? 150 : 1000;
 
     live(-1);
     assert_true(stage->path.is_over);
