@@ -3,9 +3,11 @@
 /*
  * beside -- one operation of Naru's beside the bare one: medians of runs that take turns, so that both meet the same machine
  *
- * Use        beside_begin(argc, argv): which ones are measured: those whose name begins with the argument.
+ * Use        beside_begin(): memory that both processes of a pair will share; those are measured whose name begins with
+ *            the program's argument. beside_end().
  * Switches   How often a processor was given up, by this process and its children, an operation.
  */
+#include <naru/shm.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,9 +26,25 @@ struct beside_run {
 
 static const char *beside_only = "";
 
-static inline void beside_begin(int argc, char **argv)
+static struct naru_shm *beside_segment;
+
+static inline _Noreturn void beside_give_up(void)
+{
+    fprintf(stderr, "%s\n", naru_error_text());
+    exit(1);
+}
+
+static inline void *beside_begin(int argc, char **argv, size_t shared_bytes)
 {
     beside_only = argc > 1 ? argv[1] : "";
+    if (naru_shm_open(&beside_segment, "shm://", shared_bytes, NULL) < 0)
+        beside_give_up();
+    return naru_shm_data(beside_segment);
+}
+
+static inline void beside_end(void)
+{
+    naru_shm_close(beside_segment);
 }
 
 static inline long beside_switches(void)

@@ -7,7 +7,6 @@
  * unlock that nobody contends. Two processes, each on a processor of its own: a short section that both want, at once.
  */
 #include "beside.h"
-#include <naru/shm.h>
 #include <naru/sync.h>
 #include <pthread.h>
 
@@ -215,19 +214,10 @@ static int init_ours(void)
 
 int main(int argc, char **argv)
 {
-    struct naru_shm *segment;
-
-    beside_begin(argc, argv);
-    if (naru_shm_open(&segment, "shm://", sizeof *shared, NULL) < 0) {
-        fprintf(stderr, "%s\n", naru_error_text());
-        return 1;
-    }
-    shared = naru_shm_data(segment);
+    shared = beside_begin(argc, argv, sizeof *shared);
     init_bare();
-    if (init_ours() < 0) {
-        fprintf(stderr, "%s\n", naru_error_text());
-        return 1;
-    }
+    if (init_ours() < 0)
+        beside_give_up();
     beside_compare("mutex: lock and unlock", PAIRS, bare_pairs, naru_pairs);
     beside_compare("mutex: two want it", 2 * SECTIONS, bare_contended, naru_contended);
     beside_compare("rwlock: read and unlock", PAIRS, bare_reads, naru_reads);
@@ -241,6 +231,6 @@ int main(int argc, char **argv)
     naru_condition_close(our_condition);
     naru_rwlock_close(our_rwlock);
     naru_mutex_close(ours);
-    naru_shm_close(segment);
+    beside_end();
     return 0;
 }

@@ -8,7 +8,6 @@
 #include "beside.h"
 #include <limits.h>
 #include <linux/futex.h>
-#include <naru/shm.h>
 #include <naru/sync.h>
 #include <semaphore.h>
 #include <stdint.h>
@@ -143,20 +142,11 @@ static int init_ours(void)
 
 int main(int argc, char **argv)
 {
-    struct naru_shm *segment;
-
-    beside_begin(argc, argv);
-    if (naru_shm_open(&segment, "shm://", sizeof *shared, NULL) < 0) {
-        fprintf(stderr, "%s\n", naru_error_text());
-        return 1;
-    }
-    shared = naru_shm_data(segment);
+    shared = beside_begin(argc, argv, sizeof *shared);
     for (int i = 0; i < 2; i++)
         sem_init(&shared->bare[i], 1, 0);
-    if (init_ours() < 0) {
-        fprintf(stderr, "%s\n", naru_error_text());
-        return 1;
-    }
+    if (init_ours() < 0)
+        beside_give_up();
     beside_share = true;
     beside_compare("semaphore: post and wait", PAIRS, bare_pairs, naru_pairs);
     beside_compare("semaphore: owned, wait, post", PAIRS, bare_pairs, owned_pairs);
@@ -167,6 +157,6 @@ int main(int argc, char **argv)
         naru_event_close(events[i]);
     }
     naru_semaphore_close(owned);
-    naru_shm_close(segment);
+    beside_end();
     return 0;
 }
