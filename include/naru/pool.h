@@ -11,8 +11,8 @@
  *            another one; after options.deaths_max deaths it is set aside, with the cause of the last. Results
  *            that it had given stay; tasks that it had not begun go to others and count no death.
  * Owner      The process that made the pool. When it dies, its workers die.
- * Workers    are forked by naru_spawn(), at any time: they have the owner's memory as it is then, and nothing of it but that; see process.h
- *            for descriptors and signals. A worker does one task at a time.
+ * Workers    are forked by naru_spawn(), at any time: they have the owner's memory as it is then, and nothing of it but
+ *            that; see process.h for descriptors and signals. A worker does one task at a time.
  * Blocking   Calls with a time-out may wait; while they do, they look after the workers. Nothing happens to a pool
  *            between calls: no thread and no signal works in the owner.
  * Threads    One thread at a time. naru_pool_interrupt() may be called by any.
@@ -97,9 +97,10 @@ NARU_API int naru_pool_new(struct naru_pool **ret, naru_pool_work *work, void *c
                            const struct naru_pool_options *options);
 
 /*
- * Ends the pool. Idle workers run their exit hook and end, or are killed if there is none, when what they have printed is written; those in a task, or that take longer than grace_ns, are
- * killed. Tasks that are not answered are dropped: to wait for them, call naru_pool_next() until -ENODATA. All workers
- * are gone when it returns. NULL is allowed.
+ * Ends the pool. Idle workers run their exit hook and end, or are killed if there is none, when what they have printed
+ * is written; those in a task, or that take longer than grace_ns, are killed. Tasks that are not answered are
+ * dropped: to wait for them, call naru_pool_next() until -ENODATA. All workers are gone when it returns. NULL is
+ * allowed.
  */
 NARU_API void naru_pool_free(struct naru_pool *pool);
 
