@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * line -- what a line of a line ring says: its stamp, and where the next message stands
+ * line -- what a line of a line ring says: its stamp, where the next message stands, and what stands apart
  *
- * For line_ring.c and line_batch.h. What it all means, and what holds: line_ring.h.
+ * For line_ring.c, line_ring_sit.c and line_batch.h. What it all means, and what holds: line_ring.h.
  */
 #include "data/line_ring.h"
 #include <assert.h>
@@ -145,6 +145,61 @@ static inline unsigned nr_line_find(const struct nr_line_ring *ring, uint64_t *l
     }
     *ret_stamp = stamp;
     return kind;
+}
+
+/* -- what stands apart, and the way over what was sent ---------------------------------------- */
+
+struct nr_line_apart { /* in the room of an APART line */
+    uint64_t position;
+    uint64_t size_bytes;
+    int64_t type;
+    uint64_t offset; /* position in the ring, so that the receiver need not divide */
+};
+
+/* Lines of a ONE message; its type counts. */
+static inline unsigned nr_line_one_lines(uint64_t stamp)
+{
+    unsigned bytes = (stamp >> NR_LINE_SIZE_SHIFT & NR_LINE_SIZE_MASK) +
+                     (stamp >> NR_LINE_TYPED_SHIFT & 1 ? NR_LINE_TYPE_BYTES : 0);
+    return bytes > NR_LINE_ROOM_BYTES ? 2 : 1;
+}
+
+static inline uint64_t nr_line_round(uint64_t bytes)
+{
+    return (bytes + NR_LINE_BYTES - 1) / NR_LINE_BYTES * NR_LINE_BYTES;
+}
+
+/* What an APART line says, checked: one piece of the ring of bytes. */
+static inline bool nr_line_apart_get(const struct nr_line_ring *ring, uint64_t line,
+                                     struct nr_line_apart *ret)
+{
+    memcpy(ret, nr_line_at(ring, line)->room, sizeof *ret);
+    __asm__ volatile("" : "+m"(*ret)); /* fetched once: what is checked is what is used */
+    return ret->size_bytes <= ring->bytes_count &&
+           ret->offset <= ring->bytes_count - ret->size_bytes;
+}
+
+/* Steps over what a sender has published at *line. 1; 0: nothing there; -EBADMSG. *apart is filled in if it is
+   an APART line, and else has the position UINT64_MAX. */
+static inline int nr_line_step(const struct nr_line_ring *ring, uint64_t *line,
+                               struct nr_line_apart *apart)
+{
+    uint64_t stamp = atomic_load_explicit(&nr_line_at(ring, *line)->stamp, memory_order_relaxed);
+    unsigned kind = nr_line_kind(ring, *line, stamp);
+
+    apart->position = UINT64_MAX;
+    if (kind == NR_LINE_NONE)
+        return 0;
+    if (kind == NR_LINE_APART && !nr_line_apart_get(ring, *line, apart))
+        return -EBADMSG;
+    if (kind == NR_LINE_RUN) {
+        if (!nr_line_run_has(stamp, 0))
+            return -EBADMSG;
+        *line = nr_line_run_next(*line, NR_LINE_SMALL_MOST, stamp) >> NR_LINE_INDEX_BITS;
+        return 1;
+    }
+    *line += kind == NR_LINE_ONE ? nr_line_one_lines(stamp) : 1;
+    return 1;
 }
 
 /* -- copies ----------------------------------------------------------------------------------- */
