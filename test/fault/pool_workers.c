@@ -5,10 +5,12 @@
 #include <stddef.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* -- workers that die --------------------------------------------------------------------------- */
@@ -153,6 +155,58 @@ static void run_busy_worker_dies(void *argument)
     naru_pool_free(pool);
 }
 
+static int signals_after_begun; /* tasks; 0: at once */
+
+/* In place of libc's; takes six arguments, however many there are. */
+__attribute__((no_sanitize_address)) long syscall(long number, ...)
+{
+    static long (*real)(long, ...);
+    long arguments[6];
+    va_list list;
+
+    va_start(list, number);
+    for (int i = 0; i < 6; i++)
+        arguments[i] = va_arg(list, long);
+    va_end(list);
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "syscall");
+    if (number == SYS_pidfd_send_signal && signals_after_begun)
+        nr_kit_await(&nr_pool_scene_seen->begun, signals_after_begun);
+    return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+                arguments[5]);
+}
+
+/* One is killed since its task's time is over, but has answered by then, and begun the next: which does not count it. */
+static void run_late_kill(void *argument)
+{
+    const int late_ms = 100 * nr_kit_slowness();
+    struct naru_pool_options options = {.workers_count = 1, .deaths_max = 1};
+    struct naru_pool *pool = nr_pool_scene_make(&options);
+    struct naru_pool_stat stat = {.size_bytes = sizeof stat};
+    struct order orders[2] = {{SLEEP, 2 * late_ms}, {SLEEP, 3 * late_ms}};
+    struct naru_pool_input inputs[2] = {
+        {.data = &orders[0], .size_bytes = sizeof *orders, .time_limit_ns = late_ms * 1000000LL},
+        {.data = &orders[1], .size_bytes = sizeof *orders, .time_limit_ns = NARU_FOREVER},
+    };
+
+    (void)argument;
+    for (int i = 0; i < 300; i++) /* it may have several at once */
+        nr_pool_scene_submit(pool, TWICE, i);
+    for (int i = 0; i < 300; i++)
+        nr_pool_scene_next(pool);
+    signals_after_begun = 302;
+    nr_check(naru_pool_submit_many(pool, inputs, 2, NULL, NR_SOON) == 2, "not both at once");
+    for (int i = 0; i < 2; i++) {
+        struct naru_pool_result result = nr_pool_scene_next(pool);
+        nr_pool_scene_expect_twice(&result, orders[i].value);
+        nr_check(result.deaths == 0, "task %d: %u deaths", i, result.deaths);
+    }
+    signals_after_begun = 0;
+    nr_check_ok(naru_pool_stat(pool, &stat));
+    nr_check(stat.deaths == 1, "%d deaths", (int)stat.deaths);
+    naru_pool_free(pool);
+}
+
 /* Short tasks have filled a desk when a long one comes: those behind it go to the other worker. */
 static void run_long_task_holds_nobody_up(void *argument)
 {
@@ -259,6 +313,7 @@ int main(void)
         TEST(starts_when_needed),
         TEST(prints),
         TEST(busy_worker_dies),
+        TEST(late_kill),
         TEST(long_task_holds_nobody_up),
         TEST(long_task_starts_another),
         TEST(recycling),
