@@ -39,6 +39,8 @@ int nr_os_futex_store_and_wake(uint32_t *word, uint32_t value);
 /* The same, but the bit that is set in `bit` is cleared. */
 int nr_os_futex_clear_and_wake(uint32_t *word, uint32_t bit);
 
+struct robust_list_head;
+
 /*
  * Leaves `word` pending in the calling thread, until another one is armed, the thread uses a robust mutex,
  * or nr_os_futex_disarm(word). A few instructions, no system call. If the thread is in the middle of locking
@@ -47,6 +49,7 @@ int nr_os_futex_clear_and_wake(uint32_t *word, uint32_t bit);
 struct nr_os_futex_thread { /* of the calling thread: what it armed last, and where that stands */
     const uint32_t *word;
     void *node, **pending;
+    struct robust_list_head *list; /* if is_known; NULL: there is none */
     bool is_known;
 };
 extern _Thread_local struct nr_os_futex_thread nr_os_futex_thread

@@ -176,10 +176,6 @@ struct nr_shm_pause {
     uint32_t overwritten;   /* messages, to make room */
 };
 
-/* The gates of an endpoint: what it waits at, and what it opens for the other side. */
-struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait);
-struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait);
-
 /* Something changed that others may wait for at the gate. One load while they spin. */
 void nr_shm_wake_cold(struct nr_shm *shm, struct nr_gate *gate);
 static inline void nr_shm_wake(struct nr_shm *shm, struct nr_gate *gate)
@@ -309,6 +305,22 @@ const struct nr_shm_kind *nr_shm_kind_wanted(const struct naru_options *options)
 static inline bool nr_shm_is_pair(const struct nr_shm *shm)
 {
     return shm->kind->no_participants;
+}
+
+/* The gates of an endpoint: what it waits at, and what it opens for the other side. */
+static inline struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
+{
+    int direction = nr_shm_is_pair(shm) ? (to_wait ? !shm->end : shm->end) : 0;
+
+    if (to_wait && shm->gates && shm->endpoint.role == NARU_SENDER)
+        return &shm->gates[shm->party.me]; /* a client waits for replies */
+    return &shm->header->not_empty[direction];
+}
+static inline struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait)
+{
+    int direction = nr_shm_is_pair(shm) ? (to_wait ? shm->end : !shm->end) : 0;
+
+    return &shm->header->not_full[direction];
 }
 
 /* -- shm.c: what is the same for each kind -- */

@@ -21,22 +21,6 @@ enum {
     NR_SHM_SPIN_REST = 256,   /* so that looking does not show in the 99th percentile */
 };
 
-struct nr_gate *nr_shm_gate_empty(const struct nr_shm *shm, bool to_wait)
-{
-    int direction = nr_shm_is_pair(shm) ? (to_wait ? !shm->end : shm->end) : 0;
-
-    if (to_wait && shm->gates && shm->endpoint.role == NARU_SENDER)
-        return &shm->gates[shm->party.me]; /* a client waits for replies */
-    return &shm->header->not_empty[direction];
-}
-
-struct nr_gate *nr_shm_gate_full(const struct nr_shm *shm, bool to_wait)
-{
-    int direction = nr_shm_is_pair(shm) ? (to_wait ? shm->end : !shm->end) : 0;
-
-    return &shm->header->not_full[direction];
-}
-
 /* Several threads may come here at once, to the same result. */
 static bool nr_shm_has_barrier(struct nr_shm *shm)
 {
