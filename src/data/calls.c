@@ -54,6 +54,11 @@ static uint64_t nr_call_read(const struct nr_call_entry *entry)
     return atomic_load_explicit(&entry->word, memory_order_acquire);
 }
 
+static uint32_t nr_call_client(const struct nr_call_entry *entry)
+{
+    return atomic_load_explicit(&entry->client, memory_order_relaxed) & 4095;
+}
+
 /* False: *from is what it is instead; what stands beside it is not known by that. */
 static bool nr_call_change(struct nr_call_entry *entry, uint64_t *from, uint64_t to)
 {
@@ -330,7 +335,7 @@ static bool nr_call_give(struct nr_calls *calls, const struct nr_call_ticket *ti
     struct nr_call_entry *entry = nr_call_at(calls, ticket->index);
     uint64_t word = nr_call_word(ticket->number, NR_CALL_TAKEN, calls->me);
 
-    *ret_client = atomic_load_explicit(&entry->client, memory_order_relaxed) & 4095;
+    *ret_client = nr_call_client(entry);
     if (nr_call_change(entry, &word, nr_call_word(ticket->number, state, *ret_client)))
         return true;
     if (word == nr_call_word(ticket->number, NR_CALL_ABANDONED, calls->me))
@@ -365,7 +370,7 @@ static uint64_t nr_call_without(const struct nr_calls *calls, const struct nr_ca
                                 uint64_t word, uint32_t dead)
 {
     uint64_t idle = nr_call_word(nr_call_number(word), NR_CALL_IDLE, 0);
-    uint32_t client = atomic_load_explicit(&entry->client, memory_order_relaxed) & 4095;
+    uint32_t client = nr_call_client(entry);
 
     switch (nr_call_state(word)) {
     case NR_CALL_TAKEN:
@@ -397,6 +402,14 @@ void nr_calls_repair(struct nr_calls *calls, uint32_t dead)
         }
     }
     nr_slot_repair(&calls->ring, dead);
+}
+
+bool nr_calls_is_open(const struct nr_calls *calls, uint32_t index, uint32_t *ret_client)
+{
+    const struct nr_call_entry *entry = nr_call_at(calls, index);
+
+    *ret_client = nr_call_client(entry);
+    return nr_call_state(nr_call_read(entry)) != NR_CALL_IDLE;
 }
 
 uint64_t nr_calls_queued(const struct nr_calls *calls)

@@ -140,5 +140,8 @@ void nr_calls_return(struct nr_calls *calls, const struct nr_call_ticket *ticket
    number at once; safe to kill. The caller then wakes all. */
 void nr_calls_repair(struct nr_calls *calls, uint32_t dead);
 
+/* False: nobody waits for this call. Otherwise `client` may, unless it is preparing it. */
+bool nr_calls_is_open(const struct nr_calls *calls, uint32_t index, uint32_t *ret_client);
+
 /* About how many requests wait for a server. */
 uint64_t nr_calls_queued(const struct nr_calls *calls);

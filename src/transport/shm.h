@@ -17,7 +17,7 @@
  *
  * Segment      header | participants | slot ring    (many to many)
  *              header | participants | line ring    (one to one)
- *              header | participants | a gate for each participant | calls
+ *              header | participants | a gate for each participant, a gate for each call | calls
  *              header | line ring, line ring        (pair: end i sends on ring i)
  */
 #include "data/cell.h"
@@ -32,7 +32,7 @@
 #include "os/watcher.h"
 
 enum {
-    NR_SHM_LAYOUT = 5,
+    NR_SHM_LAYOUT = 6,
     NR_SHM_SLOTS = 1, /* the kinds' numbers in the header */
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,
@@ -109,7 +109,7 @@ struct nr_shm {
     struct nr_cell cell;
     uint64_t seen; /* cell: the version that was returned last */
     struct nr_calls calls;
-    struct nr_gate *gates; /* calls: one for each participant, where it waits for its replies */
+    struct nr_gate *gates;       /* calls: shm_calls.h says of what */
     struct nr_line_ring out, in; /* pair: both; one to one: the one of the role */
     bool is_holding;             /* one to one: a record was taken and not acknowledged */
     bool is_loaning;
@@ -183,6 +183,9 @@ static inline void nr_shm_wake(struct nr_shm *shm, struct nr_gate *gate)
     if (__builtin_expect(!nr_flag_get(&shm->has_barrier) || !nr_gate_is_hot(gate), 0))
         nr_shm_wake_cold(shm, gate);
 }
+
+/* After a repair, whatever the gate says: of one gate, and of those in the header. */
+void nr_shm_wake_sleepers(struct nr_gate *gate);
 void nr_shm_wake_all(struct nr_shm *shm);
 
 /* How often a receiver on the short way may look again before it waits: 0 unless spinning serves it well lately. */

@@ -2,13 +2,14 @@
 /*
  * shm_calls -- shm:// with request and reply: the kind, and the client's side
  *
- * What       A client writes its request into a call of the table, posts it, and waits at its own gate; a server
- *            works on the request where it stands, writes the reply beside it, and wakes that client alone. A loan is
+ * What       A client writes its request into a call of the table, posts it, and waits at the call's gate; a server
+ *            works on the request where it stands, writes the reply beside it, and wakes that thread alone. A loan is
  *            a call that was claimed and is not posted yet; the room for its reply is there as well.
  * Gates      not_empty: servers wait for requests. not_full: clients wait for a call to be over, or for room in the
- *            ring. gates[client]: its threads wait for replies. Each reply wakes all that sleep there: a gate knows that
- *            someone sleeps, not who, so whoever opens it for one of them must do it for all.
- * Death      See data/calls.h. Between answering and waking: the death word; who is woken repairs, and wakes all.
+ *            ring. Each call's: the thread that waits for its reply; a gate knows that someone sleeps, not who, so
+ *            a client's threads have no gate in common. Each client's: its descriptor.
+ * Death      See data/calls.h. Between answering and waking: the death word; who is woken, whichever thread of whichever
+ *            client, repairs, and wakes all whose calls are not over.
  */
 #include "transport/shm_calls.h"
 #include <string.h>
@@ -162,7 +163,7 @@ static int nr_shm_calls_cancel_loan(struct naru_endpoint *endpoint, struct naru_
 static int nr_shm_calls_await(struct nr_shm *shm, const struct nr_call_ticket *ticket,
                               struct nr_deadline *deadline)
 {
-    struct nr_gate *gate = &shm->gates[shm->party.me];
+    struct nr_gate *gate = nr_shm_calls_gate(shm, ticket->index);
     struct nr_shm_pause pause = {0};
     bool is_once = nr_deadline_is_now(deadline);
 
@@ -327,7 +328,8 @@ static uint64_t nr_shm_calls_bytes(const struct nr_shm_header *header)
 {
     struct nr_calls sizes = nr_shm_calls_sizes(header);
 
-    return header->participants_max * sizeof(struct nr_gate) + nr_calls_bytes(&sizes);
+    return (sizes.participants_count + sizes.count) * sizeof(struct nr_gate) +
+           nr_calls_bytes(&sizes);
 }
 
 static bool nr_shm_calls_is_sane(const struct nr_shm_header *header)
@@ -341,21 +343,34 @@ static void nr_shm_calls_view(struct nr_shm *shm, const struct nr_shm_header *pl
 {
     shm->gates = memory;
     shm->calls = nr_shm_calls_sizes(plan);
-    nr_calls_attach(&shm->calls, shm->gates + plan->participants_max);
+    nr_calls_attach(&shm->calls, nr_shm_calls_gate(shm, shm->calls.count));
+}
+
+/* Whatever the gates say: who opened one may have died before it woke who sleeps there. */
+static void nr_shm_calls_wake_all(struct nr_shm *shm)
+{
+    uint32_t client;
+
+    for (uint32_t i = 0; i < shm->calls.count; i++) {
+        if (!nr_calls_is_open(&shm->calls, i, &client))
+            continue;
+        nr_shm_wake_sleepers(nr_shm_calls_gate(shm, i));
+        if (client < shm->calls.participants_count)
+            nr_shm_wake_sleepers(&shm->gates[client]);
+    }
 }
 
 static int nr_shm_calls_join(struct nr_shm *shm)
 {
     nr_calls_join(&shm->calls, shm->party.me);
+    nr_shm_calls_wake_all(shm); /* so that they watch us as well */
     return 0;
 }
 
-/* Whoever died may have answered without waking the client; or it failed calls that wait. */
 static void nr_shm_calls_repair(struct nr_shm *shm, unsigned dead)
 {
     nr_calls_repair(&shm->calls, dead);
-    for (uint32_t i = 0; i < shm->calls.participants_count; i++)
-        nr_shm_wake(shm, &shm->gates[i]);
+    nr_shm_calls_wake_all(shm);
 }
 
 /* What it still holds goes back, and what it asked for is dropped. */

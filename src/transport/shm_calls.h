@@ -15,6 +15,13 @@ static inline void nr_shm_calls_mark(uint64_t internal[4], const struct nr_call_
     internal[3] = ticket->number;
 }
 
+/* The gates: first one for each participant, whose descriptor tells of its replies; then one for each call, at which the
+   thread sleeps that waits for it. */
+static inline struct nr_gate *nr_shm_calls_gate(const struct nr_shm *shm, uint32_t index)
+{
+    return &shm->gates[shm->calls.participants_count + index];
+}
+
 int nr_shm_calls_take(struct naru_endpoint *endpoint, struct naru_message *ret,
                       struct nr_deadline *deadline);
 int nr_shm_calls_reply_loan(struct naru_endpoint *endpoint, const struct naru_message *request,

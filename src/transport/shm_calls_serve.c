@@ -3,7 +3,7 @@
  * shm_calls_serve -- a server's side of calls
  *
  * What       A request is worked on where it stands. The reply is written beside it, in place or by a copy; then its
- *            client alone is woken, or, if it has given the call up, whoever waits for a call to be over.
+ *            client's thread alone is woken, or, if it has given the call up, whoever waits for a call to be over.
  */
 #include "transport/shm_calls.h"
 #include <string.h>
@@ -60,12 +60,14 @@ static bool nr_shm_calls_answer(struct nr_shm *shm, const struct nr_call_ticket 
     answer->server_pid = shm->pid;
     if (reply->size_bytes && reply->data != answer->reply) /* memmove: it may stand there in part */
         memmove(answer->reply, reply->data, reply->size_bytes);
-    bool is_awaited = nr_calls_answer(&shm->calls, ticket, &client);
-    if (!is_awaited)
+    if (!nr_calls_answer(&shm->calls, ticket, &client)) {
         nr_shm_wake(shm, nr_shm_gate_full(shm, false));
-    else if (client < shm->calls.participants_count)
+        return false;
+    }
+    nr_shm_wake(shm, nr_shm_calls_gate(shm, ticket->index));
+    if (client < shm->calls.participants_count)
         nr_shm_wake(shm, &shm->gates[client]);
-    return is_awaited;
+    return true;
 }
 
 int nr_shm_calls_take(struct naru_endpoint *endpoint, struct naru_message *ret,

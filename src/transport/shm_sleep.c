@@ -322,7 +322,7 @@ static bool nr_shm_sleep_in_vigil(struct nr_shm *shm, struct nr_vigil *vigil,
 /* For others to see. When several threads sleep the last one has its way. */
 static uint64_t nr_shm_fall_asleep(struct nr_shm *shm, const struct nr_gate *gate)
 {
-    uint64_t is_empty = gate == nr_shm_gate_empty(shm, true);
+    uint64_t is_empty = gate != nr_shm_gate_full(shm, true);
     uint64_t since = ((uint64_t)nr_os_now_ns() & ~(uint64_t)1) | is_empty;
 
     __atomic_store_n(&shm->tally->asleep, since, __ATOMIC_RELAXED);

@@ -44,7 +44,7 @@ void nr_shm_wake_cold(struct nr_shm *shm, struct nr_gate *gate)
     __atomic_store_n(&shm->idle_wakes, idle, __ATOMIC_RELAXED);
 }
 
-static void nr_shm_wake_sleepers(struct nr_gate *gate)
+void nr_shm_wake_sleepers(struct nr_gate *gate)
 {
     nr_gate_open(gate);
     nr_os_futex_wake(nr_gate_address(gate), INT_MAX);

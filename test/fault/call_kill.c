@@ -403,12 +403,15 @@ static void test_kill_points(void **state)
 
 /* -- between answering and waking --------------------------------------------------------------- */
 
-static _Noreturn void sleeper(void)
+/* Who has slept a few times sleeps in another way, and for long. */
+static _Noreturn void sleeper(unsigned sleeps)
 {
     struct naru_endpoint *endpoint = open_as(NARU_SENDER);
     char room[ROOM_BYTES];
 
     struct naru_call call = begin_call(endpoint, 0, room, ROOM_BYTES);
+    for (unsigned i = 0; i < sleeps; i++)
+        check(naru_call_end(endpoint, &call, NARU_MILLISECOND) == -ETIMEDOUT);
     nr_kit_set(&stage->sleeps_soon, 1);
     stage->sleeper_result = naru_call_end(endpoint, &call, 60 * NARU_SECOND);
     nr_kit_set(&stage->went_on, 1);
@@ -426,29 +429,47 @@ static bool is_asleep(pid_t pid)
     return strrchr(text, ')')[2] == 'S';
 }
 
-/* One life: the client sleeps, the only server dies at the point, nobody else touches the channel. */
-static bool wakes_up(void)
+static pid_t sleeper_start(unsigned sleeps)
 {
-    memset((char *)stage + offsetof(struct stage, death), 0,
-           sizeof *stage - offsetof(struct stage, death));
-    pid_t sleeping = nr_kit_fork();
-    if (sleeping == 0)
-        sleeper();
-    nr_kit_await(&stage->sleeps_soon, 1);
     pid_t pid = nr_kit_fork();
+
     if (pid == 0)
-        victim_run();
-    nr_kit_await(&stage->is_ready, 1);
-    for (int64_t end = nr_kit_now_ns() + NR_SOON; !is_asleep(sleeping); sched_yield())
+        sleeper(sleeps);
+    nr_kit_await(&stage->sleeps_soon, 1);
+    return pid;
+}
+
+static void await_sleep(pid_t pid)
+{
+    for (int64_t end = nr_kit_now_ns() + NR_SOON; !is_asleep(pid); sched_yield())
         check(nr_kit_now_ns() < end);
-    victim_end(pid);
+}
+
+static bool goes_on(pid_t sleeping)
+{
     int64_t patience = nr_kit_now_ns() + 60 * NARU_MILLISECOND * nr_kit_slowness();
+
     while (!nr_kit_get(&stage->went_on) && nr_kit_now_ns() < patience)
         sleep_ms(1);
     bool went_on = nr_kit_get(&stage->went_on);
     nr_kit_kill(sleeping);
     check(naru_unlink(uri) == 0);
     return went_on;
+}
+
+/* One life: the client sleeps, the only server dies at the point, nobody else touches the channel. */
+static bool wakes_up(void)
+{
+    memset((char *)stage + offsetof(struct stage, death), 0,
+           sizeof *stage - offsetof(struct stage, death));
+    pid_t sleeping = sleeper_start(0);
+    pid_t pid = nr_kit_fork();
+    if (pid == 0)
+        victim_run();
+    nr_kit_await(&stage->is_ready, 1);
+    await_sleep(sleeping);
+    victim_end(pid);
+    return goes_on(sleeping);
 }
 
 /* At most once, the client has an outcome wherever the server dies: the reply, or the error. */
@@ -483,6 +504,39 @@ static void test_sleeping_client(void **state)
     assert_true(replies > 0 && errors > 0);
 }
 
+/* Only its pidfd tells: it has used another channel since, which its thread's death would tell instead of this one. */
+static _Noreturn void die_elsewhere(void)
+{
+    struct victim victim = {.endpoint = open_as(NARU_RECEIVER)};
+    struct naru_endpoint *elsewhere[2];
+
+    with_request(&victim);
+    nr_check_ok(naru_pair(elsewhere, "shm://", NULL));
+    nr_check_ok(naru_send(elsewhere[0], "x", 1, 0));
+    nr_step_kill();
+}
+
+/* The client sleeps already when the server comes. */
+static void test_server_that_came_later(void **state)
+{
+    enum { LIVES = 4, SLEEPS = 8 };
+    int status;
+
+    (void)state;
+    act = &server_acts[0];
+    at_most_once = true;
+    for (point = 0; point < LIVES; point++) {
+        memset(stage, 0, sizeof *stage);
+        pid_t sleeping = sleeper_start(SLEEPS);
+        await_sleep(sleeping);
+        pid_t pid = nr_kit_fork();
+        if (pid == 0)
+            die_elsewhere();
+        check(waitpid(pid, &status, 0) == pid);
+        check(goes_on(sleeping) && stage->sleeper_result == -EOWNERDEAD);
+    }
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -504,6 +558,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kill_points),
         cmocka_unit_test(test_sleeping_client),
+        cmocka_unit_test(test_server_that_came_later),
     };
 
     alarm(170);

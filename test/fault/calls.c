@@ -3,7 +3,8 @@
  * calls -- clients and servers killed and stopped at random under load; and who is stopped holds up nobody else
  *
  * Each call of a living client ends with its own reply or the declared error. At most once, no request comes to a server
- * twice; at least once, what comes twice is flagged. In the end nobody is attached, and all calls are free.
+ * twice; at least once, what comes twice is flagged. In the end nobody is attached, and all calls are free. And of the threads
+ * that sleep in calls of one client, a reply wakes its own alone.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +15,11 @@
 #include "child.h"
 #include <errno.h>
 #include <naru/call.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum {
     SERVERS = 3,
@@ -301,6 +305,111 @@ static void test_stopped_server(void **state)
     expect_all_free();
 }
 
+/* -- many threads of one client ------------------------------------------------------------------ */
+
+static struct caller {
+    pthread_t thread;
+    struct naru_endpoint *client;
+    int id;             /* of the thread; 0: it has not begun */
+    long slept, sleeps; /* how often, before its reply and in all */
+    int is_over;
+} callers[CALLS];
+
+/* True if it sleeps; and how often it has done so. */
+static bool caller_sleeps(const struct caller *caller, long *ret_sleeps)
+{
+    char path[48], line[128], letter = 0;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", nr_kit_get(&caller->id));
+    FILE *file = fopen(path, "re");
+    nr_check(file, "%s", path);
+    while (fgets(line, sizeof line, file)) {
+        sscanf(line, "State: %c", &letter);
+        sscanf(line, "voluntary_ctxt_switches: %ld", ret_sleeps);
+    }
+    fclose(file);
+    return letter == 'S';
+}
+
+static void *caller_call(void *argument)
+{
+    struct caller *caller = argument;
+    char room[8];
+    struct naru_call call = {.size_bytes = sizeof call,
+                             .type = caller - callers,
+                             .reply = room,
+                             .reply_capacity_bytes = sizeof room};
+    struct rusage usage;
+
+    nr_kit_set(&caller->id, gettid());
+    nr_check_ok(naru_call(caller->client, &call, NARU_FOREVER));
+    getrusage(RUSAGE_THREAD, &usage);
+    caller->sleeps = usage.ru_nvcsw;
+    nr_kit_set(&caller->is_over, 1);
+    nr_kit_await(&ledger->stop,
+                 1); /* a thread that ends wakes one to look whether it was a death */
+    return NULL;
+}
+
+static void callers_fall_asleep(const struct naru_message requests[], unsigned first)
+{
+    for (unsigned i = first; i < CALLS; i++)
+        while (!caller_sleeps(&callers[requests[i].type], &callers[requests[i].type].slept))
+            sched_yield();
+}
+
+/* Its client does. */
+static void expect_to_wait_for_messages(struct naru_endpoint *server)
+{
+    struct naru_participant one = {.size_bytes = sizeof one};
+    bool is_client = false;
+
+    for (size_t i = 0; i < 2; i++) {
+        nr_check_ok(naru_stat_participant(server, i, &one));
+        is_client |= one.role == NARU_SENDER && one.state == NARU_WAITS_FOR_MESSAGE;
+    }
+    assert_true(is_client);
+}
+
+static void test_a_reply_wakes_its_own_thread(void **state)
+{
+    struct naru_message requests[CALLS];
+    long woken = 0;
+
+    (void)state;
+    if (nr_kit_slowness() > 1) {
+        print_message("SKIP: sleeps may be taken in slices here\n");
+        skip();
+    }
+    nr_kit_set(&ledger->stop, 0);
+    struct naru_endpoint *client = open_as(NARU_SENDER), *server = open_as(NARU_RECEIVER);
+    for (unsigned i = 0; i < CALLS; i++) {
+        callers[i].client = client;
+        assert_int_equal(pthread_create(&callers[i].thread, NULL, caller_call, &callers[i]), 0);
+        nr_check_ok(naru_take(server, &requests[i], NR_SOON));
+    }
+    nr_kit_sleep_ms(50); /* the first sleeps end to look around */
+    callers_fall_asleep(requests, 0);
+    expect_to_wait_for_messages(server);
+    for (unsigned i = 0; i < CALLS; i++)
+        woken -= callers[i].slept;
+    for (unsigned i = 0; i < CALLS; i++) {
+        struct caller *caller = &callers[requests[i].type];
+        nr_check_ok(naru_reply(server, &requests[i], "x", 1));
+        nr_kit_await(&caller->is_over, 1);
+        callers_fall_asleep(requests, i + 1);
+        woken += caller->sleeps;
+    }
+    nr_kit_set(&ledger->stop, 1);
+    for (unsigned i = 0; i < CALLS; i++)
+        assert_int_equal(pthread_join(callers[i].thread, NULL), 0);
+    print_message("# %ld wake-ups for nothing\n", woken);
+    assert_in_range(woken, 0, CALLS); /* CALLS * (CALLS - 1) / 2 if each wakes all */
+    naru_close(client);
+    naru_close(server);
+    expect_all_free();
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -321,6 +430,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chaos),
         cmocka_unit_test(test_stopped_server),
+        cmocka_unit_test(test_a_reply_wakes_its_own_thread),
     };
 
     alarm(100);

@@ -5,16 +5,26 @@
  * Wakers count up a word each; sleepers look at all of them. A waker's death is told by the death word to one
  * sleeper, which then repairs and wakes all (transport/shm_wait.c): here it writes down that the waker is gone. Hot: a waiter
  * that has spun, or a waker, makes the gate hot, and later it sleeps all the same; refused: the barrier for that can't be
- * had.
+ * had. Apart: as with calls (transport/shm_calls.c), each sleeper waits for its own message at its own gate. Both: each message
+ * opens a call's gate and its client's. Whoever is woken by a death opens all.
  */
 #include "data/gate.h"
 #include "model.h"
 #include <string.h>
 
-enum { MESSAGES = 2, HOT = 1, REFUSED = 2, ALWAYS = 4, WAKERS_HEAT = 8 };
+enum {
+    MESSAGES = 2,
+    GATES = 2,
+    HOT = 1,
+    REFUSED = 2,
+    ALWAYS = 4,
+    WAKERS_HEAT = 8,
+    APART = 16,
+    BOTH = 32,
+};
 
 static struct {
-    struct nr_gate gate;
+    struct nr_gate gates[GATES]; /* all sleep at the first, unless they say so */
     struct {
         _Alignas(64) atomic_uint sent;
         atomic_uint is_gone;
@@ -26,23 +36,31 @@ static char state; /* there is none */
 
 static void init(void)
 {
-    model_name(&shared->gate.word, 4, "gate.word");
-    model_name(&shared->gate.state, 4, "gate.state");
     for (unsigned i = 0; i < 2; i++) {
+        model_name(&shared->gates[i].word, 4, "gate[%u].word", i);
+        model_name(&shared->gates[i].state, 4, "gate[%u].state", i);
         model_name(&shared->wakers[i].sent, 4, "sent[%u]", i);
         model_name(&shared->wakers[i].is_gone, 4, "is_gone[%u]", i);
         model_name(shared->wakers[i].data, sizeof shared->wakers[i].data, "data[%u]", i);
     }
-    shared->gate.always = (model_variant() & ALWAYS) != 0;
+    shared->gates[0].always = (model_variant() & ALWAYS) != 0;
 }
 
 /* As nr_shm_wake(). */
-static void open_gate(void)
+static void open_gate(struct nr_gate *gate)
 {
-    if ((model_variant() & HOT) && nr_gate_is_hot(&shared->gate))
+    if ((model_variant() & HOT) && nr_gate_is_hot(gate))
         return;
-    if (nr_gate_must_wake(&shared->gate))
-        model_wake(nr_gate_address(&shared->gate));
+    if (nr_gate_must_wake(gate))
+        model_wake(nr_gate_address(gate));
+}
+
+/* As nr_shm_calls_answer(). */
+static void open_gates(unsigned message)
+{
+    open_gate(&shared->gates[model_variant() & APART ? message : 0]);
+    if (model_variant() & BOTH)
+        open_gate(&shared->gates[1]);
 }
 
 static void wake(unsigned me)
@@ -50,9 +68,9 @@ static void wake(unsigned me)
     for (unsigned i = 0; i < MESSAGES; i++) {
         shared->wakers[me].data[i] = 7 + i;
         atomic_store_explicit(&shared->wakers[me].sent, i + 1, memory_order_release);
-        open_gate();
+        open_gates(i);
         if (model_variant() & WAKERS_HEAT)
-            nr_gate_heat(&shared->gate);
+            nr_gate_heat(&shared->gates[0]);
     }
 }
 
@@ -61,8 +79,10 @@ static void notice_death(unsigned waker)
     if (!model_is_dead(waker) || shared->wakers[waker].is_gone)
         return;
     atomic_store_explicit(&shared->wakers[waker].is_gone, 1, memory_order_relaxed);
-    nr_gate_open(&shared->gate);
-    model_wake(nr_gate_address(&shared->gate));
+    for (unsigned i = 0; i < (model_variant() & (APART | BOTH) ? GATES : 1); i++) {
+        nr_gate_open(&shared->gates[i]);
+        model_wake(nr_gate_address(&shared->gates[i]));
+    }
 }
 
 static bool refuse_barrier(void)
@@ -70,8 +90,8 @@ static bool refuse_barrier(void)
     return false;
 }
 
-/* True: there is something new. *ret_is_all: and nothing else will come. */
-static bool look(unsigned wakers, unsigned seen[], bool *ret_is_all)
+/* True: there is something new. *ret_is_all: and nothing else will come, or is waited for. */
+static bool look(unsigned wakers, unsigned messages, unsigned seen[], bool *ret_is_all)
 {
     bool is_new = false;
 
@@ -81,40 +101,40 @@ static bool look(unsigned wakers, unsigned seen[], bool *ret_is_all)
         unsigned sent = atomic_load_explicit(&shared->wakers[i].sent, memory_order_acquire);
         for (; seen[i] < sent; seen[i]++, is_new = true)
             model_assert(shared->wakers[i].data[seen[i]] == 7 + seen[i]);
-        *ret_is_all = *ret_is_all && (seen[i] == MESSAGES || is_gone);
+        *ret_is_all = *ret_is_all && (seen[i] >= messages || is_gone);
     }
     return is_new;
 }
 
-static void heat(void)
+static void heat(struct nr_gate *gate)
 {
     if ((model_variant() & HOT) && !(model_variant() & WAKERS_HEAT))
-        nr_gate_heat(&shared->gate);
+        nr_gate_heat(gate);
 }
 
-/* Until all that will ever be sent has been seen. */
-static void sleep_until_all(unsigned wakers)
+/* Until so many were seen of each waker, or all that it will ever send. */
+static void sleep_until(struct nr_gate *gate, unsigned wakers, unsigned messages)
 {
     unsigned seen[2] = {0, 0};
     bool is_all, is_sure = true, is_death = false;
 
-    heat();
+    heat(gate);
     for (;;) {
         for (unsigned i = 0; i < wakers && is_death; i++)
             notice_death(i);
         is_death = false;
-        if (look(wakers, seen, &is_all) && !is_all) {
-            heat();
+        if (look(wakers, messages, seen, &is_all) && !is_all) {
+            heat(gate);
             continue;
         }
         if (is_all)
             return;
         uint32_t word = nr_gate_prepare(
-            &shared->gate, model_variant() & REFUSED ? refuse_barrier : model_barrier, &is_sure);
-        if (look(wakers, seen, &is_all) || is_all)
+            gate, model_variant() & REFUSED ? refuse_barrier : model_barrier, &is_sure);
+        if (look(wakers, messages, seen, &is_all) || is_all)
             continue;
         if (is_sure) {
-            is_death = model_sleep(nr_gate_address(&shared->gate), word, true);
+            is_death = model_sleep(nr_gate_address(gate), word, true);
         } else {
             model_pause(); /* it looks again soon */
             is_death = true;
@@ -125,12 +145,16 @@ static void sleep_until_all(unsigned wakers)
 static void sleep_for_two(unsigned me)
 {
     (void)me;
-    sleep_until_all(2);
+    sleep_until(&shared->gates[0], 2, MESSAGES);
 }
 static void sleep_for_one(unsigned me)
 {
     (void)me;
-    sleep_until_all(1);
+    sleep_until(&shared->gates[0], 1, MESSAGES);
+}
+static void sleep_at_own_gate(unsigned me)
+{
+    sleep_until(&shared->gates[me - 1], 1, model_variant() & APART ? me : MESSAGES);
 }
 
 /* One that can't write, and so can't repair either. */
@@ -141,12 +165,12 @@ static void sleep_without_writing(unsigned me)
 
     (void)me;
     while (!is_all) {
-        uint32_t word = nr_gate_look(&shared->gate);
+        uint32_t word = nr_gate_look(&shared->gates[0]);
         bool is_dead = model_is_dead(0);
-        if (look(1, seen, &is_all) || is_all || is_dead)
+        if (look(1, MESSAGES, seen, &is_all) || is_all || is_dead)
             is_all = is_all || is_dead;
         else
-            model_sleep(nr_gate_address(&shared->gate), word, false);
+            model_sleep(nr_gate_address(&shared->gates[0]), word, false);
     }
 }
 
@@ -155,9 +179,10 @@ static void sleep_without_writing(unsigned me)
         .name = title, .init = init, .state = &state, .state_bytes = sizeof state,                 \
         .shared_bytes = sizeof *shared, __VA_ARGS__                                                \
     }
-#define BOUNDS     .processes = 3, .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 7
-#define ONE_TO_TWO .run = {wake, sleep_for_one, sleep_for_one}, .symmetric = 6
-#define TWO_TO_ONE .run = {wake, wake, sleep_for_two}, .symmetric = 3
+#define BOUNDS      .processes = 3, .preemptions = 2, .stale_reads = 2, .crashes = 1, .may_crash = 7
+#define ONE_TO_TWO  .run = {wake, sleep_for_one, sleep_for_one}, .symmetric = 6
+#define ONE_TO_EACH .run = {wake, sleep_at_own_gate, sleep_at_own_gate}
+#define TWO_TO_ONE  .run = {wake, wake, sleep_for_two}, .symmetric = 3
 
 static const struct model_scenario scenarios[] = {
     SCENARIO("two wakers, one sleeper", BOUNDS, TWO_TO_ONE),
@@ -171,6 +196,10 @@ static const struct model_scenario scenarios[] = {
     SCENARIO("two wakers that heat, one sleeper", BOUNDS, TWO_TO_ONE, .variant = HOT | WAKERS_HEAT),
     SCENARIO("one waker that heats, two sleepers", BOUNDS, ONE_TO_TWO,
              .variant = HOT | WAKERS_HEAT),
+    SCENARIO("one waker, two sleepers, a gate for each", BOUNDS, ONE_TO_EACH,
+             .variant = HOT | APART),
+    SCENARIO("one waker, two sleepers, a gate for each, opened together", BOUNDS, ONE_TO_EACH,
+             .variant = HOT | BOTH),
     /* Why heats are counted. */
     SCENARIO("one waker, two sleepers, hot, three preemptions", .processes = 3, .preemptions = 3,
              .stale_reads = 1, ONE_TO_TWO, .variant = HOT),

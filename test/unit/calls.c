@@ -194,6 +194,34 @@ static void test_given_up(void **state)
     expect_all_free();
 }
 
+/* Who has to be woken when somebody dies: each client whose call is not over. */
+static void test_open_until_finished(void **state)
+{
+    uint32_t client;
+
+    (void)state;
+    begin(false);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_false(nr_calls_is_open(&people[SERVER], i, &client));
+    ask(CLIENT, 1);
+    struct nr_call_ticket call = ask(OTHER_CLIENT, 2);
+    take_one(SERVER, 1, 1);
+    struct nr_call_ticket taken = take_one(SERVER, 2, 1);
+    assert_true(nr_calls_is_open(&people[SERVER], call.index, &client));
+    assert_int_equal(client, OTHER_CLIENT);
+    assert_true(answer(SERVER, &taken));
+    assert_true(nr_calls_is_open(&people[SERVER], call.index, &client));
+    assert_int_equal(client, OTHER_CLIENT);
+    expect_answer(OTHER_CLIENT, &call, 2);
+    assert_false(nr_calls_is_open(&people[SERVER], call.index, &client));
+    nr_call_at(&people[CLIENT], call.index)->client = UINT32_MAX;
+    nr_calls_is_open(&people[SERVER], call.index, &client);
+    assert_int_equal(client, 4095);
+    die(CLIENT);
+    die(SERVER);
+    expect_all_free();
+}
+
 /* Calls that are over leave their numbers in the ring, until it is full: there is room as soon as a server comes. */
 static void test_ring_full_of_the_past(void **state)
 {
@@ -459,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_given_back),
         cmocka_unit_test(test_given_up),
+        cmocka_unit_test(test_open_until_finished),
         cmocka_unit_test(test_ring_full_of_the_past),
         cmocka_unit_test(test_server_dies),
         cmocka_unit_test(test_server_dies_with_a_call_given_up),
