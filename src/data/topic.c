@@ -9,6 +9,10 @@
  *            oldest that a subscriber may begin with. Who has seen it in `joins` knows its cursor by that.
  *            Seq_cst are the count, the look at t, a claim, and a publisher's look at `joins`: else the subscriber
  *            could miss the claim, and who has made it the subscriber.
+ * Horizon    [W1], [W2]. Overwriting: who writes over the message of p has raised the horizon beyond p + slots_count, then
+ *            claimed the slot, and only then stores, or frees the chunk of p. So a reader that has seen a byte of
+ *            what came then, in the slot or in that chunk, finds the horizon that far, and the claim. While the horizon
+ *            is not that far nobody has; it goes up once in a quarter of a lap, so a look at it costs nothing.
  */
 #include "data/topic.h"
 #include "data/words.h"
@@ -20,11 +24,7 @@ static_assert(sizeof(struct nr_topic_cursor) == 64, "a line of its own");
 
 /* -- words ------------------------------------------------------------------------------------ */
 
-enum {
-    NR_TOPIC_WRITING = 1,
-    NR_TOPIC_READY,
-    NR_TOPIC_SKIP
-};                                                          /* of a slot; a word of 0: never used */
+enum { NR_TOPIC_READY = 1, NR_TOPIC_SKIP };                 /* of a slot; a word of 0: never used */
 enum { NR_TOPIC_FREE = 0, NR_TOPIC_LOANED, NR_TOPIC_KEPT }; /* of a chunk; FREE is the word 0 */
 
 static uint64_t nr_topic_word(uint64_t position, unsigned state, uint32_t owner)
@@ -59,26 +59,28 @@ static bool nr_topic_change(_Atomic uint64_t *place, uint64_t from, uint64_t to)
 
 /* -- sizes ------------------------------------------------------------------------------------ */
 
-static size_t nr_topic_words_bytes(const struct nr_topic *sizes)
+static size_t nr_topic_words_bytes(uint32_t count)
 {
-    return (sizes->chunks_count * sizeof(uint64_t) + 63) & ~(size_t)63;
+    return (count * sizeof(uint64_t) + 63) & ~(size_t)63;
 }
 
 size_t nr_topic_bytes(const struct nr_topic *sizes)
 {
     return sizeof(struct nr_topic_shared) + sizes->cursors_count * sizeof(struct nr_topic_cursor) +
-           (size_t)sizes->slots_count * sizes->slot_bytes + nr_topic_words_bytes(sizes) +
-           sizes->chunks_count * sizes->chunk_bytes;
+           nr_topic_words_bytes(sizes->slots_count) +
+           (size_t)sizes->slots_count * sizes->slot_bytes +
+           nr_topic_words_bytes(sizes->chunks_count) + sizes->chunks_count * sizes->chunk_bytes;
 }
 
 void nr_topic_attach(struct nr_topic *topic, void *memory)
 {
     topic->shared = memory;
     topic->cursors = (struct nr_topic_cursor *)(void *)(topic->shared + 1);
-    topic->slots = (char *)(topic->cursors + topic->cursors_count);
+    topic->claims = (_Atomic uint64_t *)(void *)(topic->cursors + topic->cursors_count);
+    topic->slots = (char *)topic->claims + nr_topic_words_bytes(topic->slots_count);
     topic->chunk_words =
         (_Atomic uint64_t *)(void *)(topic->slots + (size_t)topic->slots_count * topic->slot_bytes);
-    topic->chunks = (char *)topic->chunk_words + nr_topic_words_bytes(topic);
+    topic->chunks = (char *)topic->chunk_words + nr_topic_words_bytes(topic->chunks_count);
     topic->reciprocal = UINT64_MAX / topic->slots_count + 1;
     atomic_init(&topic->chunk_hint, 0);
     atomic_init(&topic->checked_joins, UINT64_MAX);
@@ -100,6 +102,11 @@ static struct nr_topic_slot *nr_topic_at(const struct nr_topic *topic, uint64_t 
                                             nr_topic_index(topic, position) * topic->slot_bytes);
 }
 
+static _Atomic uint64_t *nr_topic_claim_at(const struct nr_topic *topic, uint64_t position)
+{
+    return &topic->claims[nr_topic_index(topic, position)];
+}
+
 /* Others would have had to go around several times for a walk to take longer. */
 static uint32_t nr_topic_steps(const struct nr_topic *topic)
 {
@@ -114,7 +121,7 @@ uint64_t nr_topic_tail(const struct nr_topic *topic)
 
     for (uint32_t left = nr_topic_steps(topic); left; left--) {
         uint64_t end = nr_topic_word_end(
-            atomic_load_explicit(&nr_topic_at(topic, position)->word, memory_order_seq_cst));
+            atomic_load_explicit(nr_topic_claim_at(topic, position), memory_order_seq_cst));
         if (end <= position)
             break;
         position = end;
@@ -221,6 +228,18 @@ static bool nr_topic_has_room(struct nr_topic *topic, uint64_t position, uint32_
     return position < nr_topic_measure(topic, ret_blocker);
 }
 
+/* [W1]. Relaxed: the fence behind the claim carries it. */
+static void nr_topic_raise(struct nr_topic *topic, uint64_t position)
+{
+    _Atomic uint64_t *horizon = &topic->shared->horizon;
+    uint64_t seen = atomic_load_explicit(horizon, memory_order_relaxed);
+
+    while (seen <= position && !atomic_compare_exchange_strong_explicit(
+                                   horizon, &seen, position + 1 + topic->slots_count / 4,
+                                   memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
 int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t *ret_blocker)
 {
     uint64_t position = atomic_load_explicit(&topic->shared->tail, memory_order_acquire);
@@ -228,8 +247,9 @@ int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t 
     *ret_blocker = NR_TOPIC_NOBODY;
     for (uint32_t left = nr_topic_steps(topic); left; left--) {
         struct nr_topic_slot *slot = nr_topic_at(topic, position);
-        uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire); /* [J2] */
-        uint64_t end = nr_topic_word_end(word);
+        _Atomic uint64_t *claim = nr_topic_claim_at(topic, position);
+        uint64_t claimed = atomic_load_explicit(claim, memory_order_acquire); /* [J2] */
+        uint64_t end = nr_topic_word_end(claimed);
 
         if (end > position) { /* claimed, up to there */
             position = end;
@@ -237,19 +257,20 @@ int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t 
         }
         if (end + topic->slots_count != position + 1 && (end || position >= topic->slots_count))
             return -EBADMSG;
-        if (nr_topic_word_state(word) == NR_TOPIC_WRITING) { /* a whole lap behind */
-            *ret_blocker = nr_topic_word_owner(word);
+        if (nr_topic_word_end(atomic_load_explicit(&slot->word, memory_order_acquire)) < end) {
+            *ret_blocker = nr_topic_word_owner(claimed); /* a whole lap behind */
             return -EBUSY;
         }
         if (!nr_topic_has_room(topic, position, ret_blocker))
             return -EAGAIN;
-        if (!nr_topic_change(&slot->word, word,
-                             nr_topic_word(position, NR_TOPIC_WRITING, topic->me)))
+        if (!topic->cursors_count)
+            nr_topic_raise(topic, position);
+        if (!nr_topic_change(claim, claimed, nr_topic_word(position, 0, topic->me)))
             continue;
         if (atomic_load_explicit(&topic->shared->tail, memory_order_relaxed) <= position)
             atomic_store_explicit(&topic->shared->tail, position + 1, memory_order_release);
-        nr_words_fence_write(); /* [W1]: who still reads the last lap's message sees the claim */
-        *ret = (struct nr_topic_claim){.slot = slot, .position = position, .before = word};
+        nr_words_fence_write(); /* [W1]: who reads a byte of what follows finds the claim */
+        *ret = (struct nr_topic_claim){.slot = slot, .position = position};
         return 0;
     }
     return -EAGAIN;
@@ -260,9 +281,8 @@ bool nr_topic_publish(struct nr_topic *topic, const struct nr_topic_claim *claim
 {
     struct nr_topic_slot *slot = claim->slot;
 
-    /* The last lap's chunk, before its name is overwritten. */
-    bool is_freed =
-        claim->before && nr_topic_unkeep(topic, slot, nr_topic_word_end(claim->before) - 1);
+    /* The last lap's chunk, before its name is overwritten; in the first lap there is none. */
+    bool is_freed = nr_topic_unkeep(topic, slot, claim->position - topic->slots_count);
     atomic_store_explicit(&slot->size_bytes, label->size_bytes, memory_order_relaxed);
     atomic_store_explicit(&slot->sender_pid, label->sender_pid, memory_order_relaxed);
     atomic_store_explicit(&slot->type, label->type, memory_order_relaxed);
@@ -309,7 +329,7 @@ static uint64_t nr_topic_back(const struct nr_topic *topic, uint64_t oldest, uin
     while (tail > oldest && count) {
         uint64_t word =
             atomic_load_explicit(&nr_topic_at(topic, --tail)->word, memory_order_relaxed);
-        count -= nr_topic_word_state(word) != NR_TOPIC_SKIP;
+        count -= word != nr_topic_word(tail, NR_TOPIC_SKIP, 0);
     }
     return tail;
 }
@@ -356,6 +376,19 @@ void nr_topic_leave(struct nr_topic *topic)
 
 /* -- receiving -------------------------------------------------------------------------------- */
 
+/* Nothing stands at `position`. Is somebody in the middle of it? */
+static int nr_topic_nothing(const struct nr_topic *topic, uint64_t position, uint32_t *ret_blocker)
+{
+    if (!ret_blocker)
+        return -EAGAIN;
+    uint64_t claimed =
+        atomic_load_explicit(nr_topic_claim_at(topic, position), memory_order_relaxed);
+    if (nr_topic_word_end(claimed) <= position)
+        return -EAGAIN;
+    *ret_blocker = nr_topic_word_owner(claimed);
+    return -EBUSY;
+}
+
 int nr_topic_peek(const struct nr_topic *topic, uint64_t position, struct nr_topic_message *ret,
                   uint32_t *ret_blocker)
 {
@@ -364,18 +397,14 @@ int nr_topic_peek(const struct nr_topic *topic, uint64_t position, struct nr_top
     uint64_t end = nr_topic_word_end(word);
 
     if (end <= position)
-        return -EAGAIN;
+        return nr_topic_nothing(topic, position, ret_blocker);
     if (end > position + 1)
         return -EOVERFLOW;
     if (nr_topic_word_state(word) == NR_TOPIC_SKIP)
         return -ENOMSG;
-    *ret_blocker = nr_topic_word_owner(word);
-    if (nr_topic_word_state(word) == NR_TOPIC_WRITING)
-        return -EBUSY;
     uint32_t chunk = atomic_load_explicit(&slot->chunk, memory_order_relaxed) - 1;
     *ret = (struct nr_topic_message){
         .position = position,
-        .word = word,
         .payload = slot->payload,
         .label = {.size_bytes = atomic_load_explicit(&slot->size_bytes, memory_order_relaxed),
                   .sender_pid = atomic_load_explicit(&slot->sender_pid, memory_order_relaxed),
@@ -389,11 +418,15 @@ int nr_topic_peek(const struct nr_topic *topic, uint64_t position, struct nr_top
     return 0;
 }
 
+/* Publishers change the claims' lines with each message: these are looked at only if the horizon is that far. */
 bool nr_topic_is_intact(const struct nr_topic *topic, const struct nr_topic_message *message)
 {
     nr_words_fence_read(); /* [W2] */
-    return atomic_load_explicit(&nr_topic_at(topic, message->position)->word,
-                                memory_order_relaxed) == message->word;
+    if (atomic_load_explicit(&topic->shared->horizon, memory_order_relaxed) <=
+        message->position + topic->slots_count)
+        return true;
+    return nr_topic_word_end(atomic_load_explicit(nr_topic_claim_at(topic, message->position),
+                                                  memory_order_relaxed)) == message->position + 1;
 }
 
 int nr_topic_next(struct nr_topic *topic, struct nr_topic_reader *reader,
@@ -458,10 +491,8 @@ void nr_topic_catch_up(const struct nr_topic *topic, struct nr_topic_reader *rea
 
 bool nr_topic_is_there(const struct nr_topic *topic, uint64_t position)
 {
-    uint64_t word = atomic_load_explicit(&nr_topic_at(topic, position)->word, memory_order_relaxed);
-    uint64_t end = nr_topic_word_end(word);
-
-    return end > position && (end > position + 1 || nr_topic_word_state(word) != NR_TOPIC_WRITING);
+    return nr_topic_word_end(atomic_load_explicit(&nr_topic_at(topic, position)->word,
+                                                  memory_order_relaxed)) > position;
 }
 
 bool nr_topic_may_read(const struct nr_topic *topic, const struct nr_topic_reader *reader)
@@ -471,14 +502,18 @@ bool nr_topic_may_read(const struct nr_topic *topic, const struct nr_topic_reade
 
 /* -- repair ----------------------------------------------------------------------------------- */
 
-/* The dead one had claimed this slot. What it had begun goes: the last lap's chunk may still be kept, or the new
-   one be kept already. Each is named by its position, so a repairer that comes late frees nothing else. */
-static void nr_topic_repair_slot(struct nr_topic *topic, struct nr_topic_slot *slot, uint32_t dead)
+/* The dead one had claimed this slot, and not published it. What it had begun goes: the last lap's chunk may still be
+   kept, or the new one be kept already. Each is named by its position, so a repairer that comes late frees nothing
+   else; nor does it change the word, which never comes again. */
+static void nr_topic_repair_slot(struct nr_topic *topic, uint64_t index, uint32_t dead)
 {
+    struct nr_topic_slot *slot = nr_topic_at(topic, index);
+    uint64_t claimed = atomic_load_explicit(&topic->claims[index], memory_order_relaxed);
     uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
-    uint64_t position = nr_topic_word_end(word) - 1;
+    uint64_t position = nr_topic_word_end(claimed) - 1;
 
-    if (nr_topic_word_state(word) != NR_TOPIC_WRITING || nr_topic_word_owner(word) != dead)
+    if (nr_topic_word_owner(claimed) != dead ||
+        nr_topic_word_end(word) >= nr_topic_word_end(claimed))
         return;
     nr_topic_unkeep(topic, slot, position);
     nr_topic_unkeep(topic, slot, position - topic->slots_count); /* in the first lap: of no chunk */
@@ -488,7 +523,7 @@ static void nr_topic_repair_slot(struct nr_topic *topic, struct nr_topic_slot *s
 void nr_topic_repair(struct nr_topic *topic, uint32_t dead)
 {
     for (uint32_t i = 0; i < topic->slots_count; i++)
-        nr_topic_repair_slot(topic, nr_topic_at(topic, i), dead);
+        nr_topic_repair_slot(topic, i, dead);
     for (uint32_t i = 0; i < topic->chunks_count; i++)
         nr_topic_change(&topic->chunk_words[i], nr_topic_loaned(dead), NR_TOPIC_FREE);
     if (dead < topic->cursors_count)

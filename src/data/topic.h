@@ -7,18 +7,22 @@
  *            passed it. Overwriting: nobody is waited for; a subscriber that was overtaken sees it, and counts
  *            what it has lost. Small payloads stand in the slot, larger ones in chunks, which are filled before
  *            the slot is claimed: so a slot is never held across user code or a long copy.
+ * Apart      Who writes a slot, or wrote it last, is named by a claim word that stands apart from it, as in slot_ring.h: so
+ *            the line that subscribers look at while they wait changes only when there is something for them.
  * Memory     Shared; indexes only, no system calls. Zeroed memory is an empty topic. The handles are private.
- * Slot       [1 + position:48 | state:4 | owner:12]. Position p stands in slot p % slots_count, of which there is one
- *            more than the capacity. READY or SKIP of the last lap -claim-> WRITING(p, me) -publish-> READY(p).
- *            repair: WRITING(p, dead) -> SKIP(p).
+ * Claim      [1 + position:48 | 0:4 | owner:12]. (p - slots_count, anyone), of a slot that is READY or SKIP for that
+ *            -claim-> (p, me), for good.
+ * Slot       [1 + position:48 | state:4 | 0:12]. Position p stands in slot p % slots_count, of which there is one
+ *            more than the capacity. READY or SKIP of the last lap -claim, publish-> READY(p).
+ *            repair: claimed for p by the dead, and not published -> SKIP(p).
  * Chunk      FREE -> LOANED(me) -> KEPT(p), by the slot of p -> FREE, by who claims that slot next.
- *            repair: LOANED(dead) -> FREE; KEPT(p) of a slot that is WRITING(p, dead) -> FREE.
- * Writers    A slot: whoever wins the claim; then its owner, or its repairer. A cursor: its subscriber, and its
- *            repairer. tail is a hint that may lag but never leads.
+ *            repair: LOANED(dead) -> FREE; what such a slot keeps, of its last lap or this one -> FREE.
+ * Writers    A claim: whoever wins it. A slot: who has claimed it, or its repairer. A cursor: its subscriber, and its
+ *            repairer. tail is a hint that may lag but never leads; horizon leads, and only goes up.
  * Order      Positions are claimed one after the other, and received in that order by everybody.
  * Ordering   [R1] publish -> [A1] peek: the payload. [R2] cursor -> [A2] claim: the subscriber's reads are done.
- *            [J1] join: cursor, then joins, then a look at the tail. [J2] claim: a look at the slot before, then
- *            at joins. [W1], [W2] (data/words.h): overwriting. Proofs in topic.c.
+ *            [J1] join: cursor, then joins, then a look at the tail. [J2] claim: a look at the claim before, then
+ *            at joins. [W1] claim, [W2] is_intact: overwriting (data/words.h). Proofs in topic.c.
  * Late       Whatever is younger than tail - capacity is whole for one that joins, also while others publish.
  * Death      A publisher killed anywhere leaves its message whole, or SKIP. A subscriber's cursor goes with it.
  * Trust      Sizes and indexes from shared memory are checked before use; walks are bounded.
@@ -55,6 +59,7 @@ struct nr_topic_cursor {
 struct nr_topic_shared {
     _Alignas(64) _Atomic uint64_t tail;
     _Alignas(64) _Atomic uint64_t joins;   /* counts subscribers that came */
+    _Atomic uint64_t horizon;              /* overwriting: no position from here on was claimed */
     _Atomic uint32_t cursors_end;          /* none behind it was ever used */
     _Alignas(64) _Atomic uint64_t dropped; /* messages that were not sent, by contract */
 };
@@ -62,6 +67,8 @@ struct nr_topic_shared {
 struct nr_topic {
     struct nr_topic_shared *shared;
     struct nr_topic_cursor *cursors;
+    _Atomic uint64_t
+        *claims; /* [1 + position:48 | 0:4 | who claimed it:12], a word for each slot */
     char *slots;
     _Atomic uint64_t *chunk_words;
     char *chunks;
@@ -90,7 +97,7 @@ static inline size_t nr_topic_inline_bytes(const struct nr_topic *topic)
 
 struct nr_topic_claim {
     struct nr_topic_slot *slot;
-    uint64_t position, before;
+    uint64_t position;
 };
 
 /* What a message says of itself. */
@@ -142,7 +149,7 @@ void nr_topic_join(struct nr_topic *topic, struct nr_topic_reader *ret, enum nr_
 void nr_topic_leave(struct nr_topic *topic);
 
 struct nr_topic_message {
-    uint64_t position, word;
+    uint64_t position;
     const _Atomic uint64_t *payload;
     struct nr_topic_label label;
     uint32_t deliveries;

@@ -4,8 +4,8 @@
  * words -- payload that may be overwritten while it is read
  *
  * What       Copies in and out of shared memory by relaxed atomic words, so that a reader that is overtaken
- *            gets nonsense and not undefined behaviour. It finds out by looking again at the word that names
- *            the payload: [W1] the writer changes that word, then nr_words_fence_write(), then the payload;
+ *            gets nonsense and not undefined behaviour. It finds out by looking again at a word that says whose
+ *            the payload is: [W1] the writer changes that word, then nr_words_fence_write(), then the payload;
  *            [W2] the reader reads the payload, then nr_words_fence_read(), then that word. A reader that has seen
  *            a byte of the new payload then sees the changed word.
  * Memory     8-byte aligned, and room for whole words.

@@ -3,7 +3,7 @@
  * shm_topic_recv -- a subscriber's side of a topic
  *
  * What       Lossless: in place; several may be taken ahead, and acknowledged in any order. Overwriting: copied, and
- *            believed if the slot was not claimed meanwhile.
+ *            believed if the slot was not claimed again meanwhile.
  * Threads    Those of one endpoint take turns by its lock, which is not held while one waits.
  */
 #include "base/relax.h"
@@ -119,7 +119,7 @@ int nr_shm_topic_recv(struct naru_endpoint *endpoint, struct nr_in *in,
     nr_party_operate(&shm->party);
     for (;;) {
         nr_lock_take(&endpoint->lock);
-        int result = nr_shm_topic_copy(shm, in->message, &pause.blocker);
+        int result = nr_shm_topic_copy(shm, in->message, nr_shm_pause_blocker(&pause, deadline));
         nr_lock_give(&endpoint->lock);
         if (result == -EMSGSIZE)
             return result;
@@ -144,8 +144,7 @@ typedef int nr_shm_topic_short(struct nr_shm *shm, void *data, size_t capacity_b
 static int nr_shm_topic_short_copy(struct nr_shm *shm, void *data, size_t capacity_bytes,
                                    struct nr_topic_message *next)
 {
-    uint32_t blocker;
-    int result = nr_topic_next(&shm->topic, &shm->reader, next, &blocker);
+    int result = nr_topic_next(&shm->topic, &shm->reader, next, NULL);
 
     if (result < 0)
         return result;
@@ -175,7 +174,7 @@ static inline int nr_shm_topic_try_short(struct nr_shm *shm, nr_shm_topic_short 
     struct nr_topic_message next;
     int result = nr_shm_topic_short_locked(shm, copy, data, capacity_bytes, &next);
 
-    if (result == -EAGAIN || result == -EBUSY) {
+    if (result == -EAGAIN) {
         int spins = nr_shm_short_spins(shm, timeout_ns);
         for (; spins && !nr_topic_is_there(&shm->topic, next.position); spins--)
             nr_relax();
@@ -212,7 +211,7 @@ int nr_shm_topic_take(struct naru_endpoint *endpoint, struct naru_message *ret,
         nr_lock_take(&endpoint->lock);
         int result = shm->held >= endpoint->options.held_max
                          ? -ENOBUFS
-                         : nr_shm_topic_next(shm, &next, &pause.blocker);
+                         : nr_shm_topic_next(shm, &next, nr_shm_pause_blocker(&pause, deadline));
         if (result == 0) {
             nr_topic_take(&shm->reader, &next);
             nr_shm_topic_describe(shm, &next, ret);
@@ -328,7 +327,8 @@ int nr_shm_topic_recv_newer(struct naru_endpoint *endpoint, struct nr_in *in,
         nr_party_operate(&shm->party);
     for (;;) {
         nr_lock_take(&endpoint->lock);
-        int result = nr_shm_topic_copy_newer(shm, in->message, &pause.blocker);
+        int result =
+            nr_shm_topic_copy_newer(shm, in->message, nr_shm_pause_blocker(&pause, deadline));
         nr_lock_give(&endpoint->lock);
         if (result == 0) {
             nr_shm_pause_end(shm, &pause);
@@ -345,8 +345,7 @@ static int nr_shm_topic_short_newer(struct nr_shm *shm, void *data, size_t capac
                                     struct nr_topic_message *next)
 {
     uint64_t position = shm->reader.next;
-    uint32_t blocker;
-    int result = nr_topic_peek(&shm->topic, position, next, &blocker);
+    int result = nr_topic_peek(&shm->topic, position, next, NULL);
 
     next->position = position;
     if (result < 0)

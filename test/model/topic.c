@@ -27,7 +27,7 @@ enum {
     AFTER_DEATH = 128, /* GONE has claimed the slot of the first message, which has a chunk */
     THREADS = 64,      /* the publishers are threads of one process: they share a handle */
     SHARED_BYTES =
-        sizeof(struct nr_topic_shared) + (3 + SLOTS_MOST + 1 + SLOTS_MOST + CHUNKS_SPARE) * 64,
+        sizeof(struct nr_topic_shared) + (3 + 1 + SLOTS_MOST + 1 + SLOTS_MOST + CHUNKS_SPARE) * 64,
 };
 
 static struct nr_topic_shared *const shared = (void *)model_shared;
@@ -100,6 +100,7 @@ static void init(void)
         model_name(&topic->cursors[i].position, 8, "cursor[%u]", i);
     for (unsigned i = 0; i < slots(); i++) {
         struct nr_topic_slot *slot = (void *)(topic->slots + i * topic->slot_bytes);
+        model_name(&topic->claims[i], 8, "claim[%u]", i);
         model_name(slot, topic->slot_bytes, "slot[%u]", i);
         model_name(&slot->word, 8, "slot[%u].word", i);
         model_name(&slot->chunk, 4, "slot[%u].chunk", i);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CURSORS = 4, READY = 2, SKIP = 3, KEPT = 2 };
+enum { CURSORS = 4, READY = 1, SKIP = 2, KEPT = 2 };
 
 static struct nr_topic topic;
 static void *memory;
@@ -30,6 +30,8 @@ static void topic_make(uint32_t capacity, uint32_t cursors)
     assert_non_null(memory);
     memset(memory, 0, nr_topic_bytes(&topic));
     nr_topic_attach(&topic, memory);
+    assert_true((char *)(topic.claims + topic.slots_count) <= topic.slots);
+    assert_int_equal((uintptr_t)topic.slots % 64, 0);
     assert_ptr_equal(topic.chunks + topic.chunks_count * topic.chunk_bytes,
                      (char *)memory + nr_topic_bytes(&topic));
 }
@@ -87,11 +89,18 @@ static struct nr_topic_slot *slot_of(uint64_t position)
     return (void *)(topic.slots + position % topic.slots_count * topic.slot_bytes);
 }
 
+static _Atomic uint64_t *claim_of(uint64_t position)
+{
+    return &topic.claims[position % topic.slots_count];
+}
+
 /* All slots as if the ring had come to `position`. */
 static void topic_advance(uint64_t position)
 {
-    for (uint64_t p = position - topic.slots_count; p < position; p++)
+    for (uint64_t p = position - topic.slots_count; p < position; p++) {
+        *claim_of(p) = (p + 1) << 16;
         slot_of(p)->word = ((p + 1) << 16) | (SKIP << 12);
+    }
     topic.shared->tail = position;
 }
 
@@ -232,7 +241,7 @@ static void test_limit_is_noted(void **state)
     assert_int_equal(nr_topic_slowest(&topic, &blocker), 3);
     topic.shared->cursors_end = 4711;
     topic.cursors[3].position = 3;
-    slot_of(0)->word = 1; /* behind the cursors */
+    topic.claims[0] = 1; /* behind the cursors */
     assert_int_equal(nr_topic_slowest(&topic, &blocker), 2);
     assert_int_equal(blocker, 3);
 }
@@ -299,7 +308,7 @@ static void test_repair(void **state)
     uint64_t loaned = topic.chunk_words[4];
     topic.chunk_words[topic.chunks_count] = loaned; /* there is none */
     nr_topic_repair(&topic, 2);
-    assert_true(topic.chunk_words[0] && topic.chunk_words[3] && claim.slot->word != claim.before);
+    assert_true(topic.chunk_words[0] && topic.chunk_words[3] && peek(3) == -EBUSY);
     nr_topic_repair(&topic, 3);
     assert_int_equal(peek(3), -ENOMSG);
     assert_true(!topic.chunk_words[0] && topic.chunk_words[1] && topic.chunk_words[2]);
@@ -313,9 +322,61 @@ static void test_repair(void **state)
     topic.chunk_words[0] = ((claim.position + 1) << 16) | (KEPT << 12);
     nr_topic_repair(&topic, 3);
     assert_true(!topic.chunk_words[0] && peek(claim.position) == -ENOMSG);
-    uint64_t first = slot_of(0)->word;
+    uint64_t first = topic.claims[0];
     nr_topic_repair(&topic, CURSORS); /* no subscriber can have that number */
-    assert_true(slot_of(0)->word == first);
+    assert_true(topic.claims[0] == first);
+}
+
+/* What it has published stays; so does what was never claimed, though the word of that names owner 0. */
+static void test_repair_changes_nothing(void **state)
+{
+    (void)state;
+    topic_make(3, CURSORS);
+    topic.me = 0;
+    assert_int_equal(publish(1), 0);
+    assert_int_equal(publish(2), 0);
+    size_t bytes = nr_topic_bytes(&topic);
+    void *before = malloc(bytes);
+    assert_non_null(before);
+    memcpy(before, memory, bytes);
+    nr_topic_repair(&topic, 0);
+    assert_memory_equal(memory, before, bytes);
+    free(before);
+}
+
+/* Overwriting: only who reads close behind the horizon looks at the claims, which publishers keep changing. */
+static void test_horizon(void **state)
+{
+    struct nr_topic_message first, second;
+    struct nr_topic_claim claim;
+    uint32_t blocker;
+
+    (void)state;
+    topic_make(8, 0); /* 9 slots; the horizon goes up by 3 */
+    for (uint64_t v = 0; v < 9; v++) {
+        assert_int_equal(publish(2 * v), 0);
+        assert_int_equal(topic.shared->horizon, v - v % 3 + 3);
+    }
+    assert_int_equal(nr_topic_peek(&topic, 0, &first, &blocker), 0);
+    assert_int_equal(nr_topic_peek(&topic, 1, &second, &blocker), 0);
+    *claim_of(0) = 17 << 16; /* nobody looks */
+    assert_true(nr_topic_is_intact(&topic, &first));
+    *claim_of(0) = 1 << 16;
+    assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
+    assert_int_equal(topic.shared->horizon, 12);
+    assert_false(nr_topic_is_intact(&topic, &first));
+    assert_true(nr_topic_is_intact(&topic, &second)); /* within the horizon, and not claimed */
+    nr_topic_publish(&topic, &claim, NR_TOPIC_NO_CHUNK, &(struct nr_topic_label){0});
+    topic.shared->horizon = 11; /* behind what is claimed: the next one raises it */
+    assert_int_equal(publish(2), 0);
+    assert_int_equal(topic.shared->horizon, 11);
+    assert_int_equal(publish(4), 0);
+    assert_int_equal(topic.shared->horizon, 14);
+    assert_false(nr_topic_is_intact(&topic, &second));
+    assert_true(nr_topic_may_claim(&topic, false));
+    topic_make(8, CURSORS); /* lossless: there is none */
+    assert_int_equal(publish(2), 0);
+    assert_int_equal(topic.shared->horizon, 0);
 }
 
 /* -- one thing at a time ----------------------------------------------------------------------- */
@@ -356,6 +417,29 @@ static void test_room(void **state)
     assert_int_equal(nr_topic_loan(&topic), NR_TOPIC_NO_CHUNK);
     nr_topic_unloan(&topic, chunks[2]);
     assert_int_equal(nr_topic_loan(&topic), chunks[2]);
+}
+
+/* Subscribers that wait are not disturbed by a claim, and ask who is in the middle only if they want to know. */
+static void test_claims_stand_apart(void **state)
+{
+    struct nr_topic_message message;
+    struct nr_topic_claim claim;
+    uint32_t blocker = 4711;
+
+    (void)state;
+    topic_make(1, CURSORS);
+    for (uint64_t v = 0; v < 6; v++) {
+        uint64_t word = slot_of(v)->word;
+        assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
+        assert_true(slot_of(v)->word == word);
+        assert_int_equal(nr_topic_peek(&topic, v, &message, NULL), -EAGAIN);
+        assert_int_equal(nr_topic_peek(&topic, v, &message, &blocker), -EBUSY);
+        assert_int_equal(blocker, topic.me);
+        assert_int_equal(nr_topic_tail(&topic), v + 1);
+        nr_topic_publish(&topic, &claim, NR_TOPIC_NO_CHUNK, &(struct nr_topic_label){0});
+        assert_int_equal(nr_topic_peek(&topic, v, &message, NULL), 0);
+        assert_int_equal(nr_topic_peek(&topic, v + 1, &message, &blocker), -EAGAIN);
+    }
 }
 
 static void test_what_is_there(void **state)
@@ -435,13 +519,13 @@ static void test_limits(void **state)
     }
     topic_make(3, 0); /* words of no lap that there is */
     topic_advance(1000);
-    slot_of(1000)->word = (996 << 16) | (READY << 12);
+    *claim_of(1000) = 996 << 16;
     blocker = 2;
     assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), -EBADMSG);
     assert_int_equal(blocker, NR_TOPIC_NOBODY);
-    slot_of(1000)->word = 0;
+    *claim_of(1000) = 0;
     assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), -EBADMSG);
-    slot_of(1000)->word = (997 << 16) | (READY << 12);
+    *claim_of(1000) = 997 << 16;
     assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
     for (uint64_t first = 3; first < 5; first++) { /* never used: in the first lap only */
         topic_make(3, 0);
@@ -621,6 +705,9 @@ int main(void)
         cmocka_unit_test(test_limit_is_noted),
         cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_repair_changes_nothing),
+        cmocka_unit_test(test_horizon),
+        cmocka_unit_test(test_claims_stand_apart),
         cmocka_unit_test(test_room),
         cmocka_unit_test(test_what_is_there),
         cmocka_unit_test(test_a_lap_behind),
