@@ -32,7 +32,7 @@
 #include "os/watcher.h"
 
 enum {
-    NR_SHM_LAYOUT = 6,
+    NR_SHM_LAYOUT = 7,
     NR_SHM_SLOTS = 1, /* the kinds' numbers in the header */
     NR_SHM_BYTES = 2,
     NR_SHM_PAIR = 3,
