@@ -228,7 +228,8 @@ static bool nr_topic_has_room(struct nr_topic *topic, uint64_t position, uint32_
     return position < nr_topic_measure(topic, ret_blocker);
 }
 
-/* [W1]. Relaxed: the fence behind the claim carries it. */
+/* [W1]. Before the claim: when who has made it dies, a repairer frees the last lap's chunk. Relaxed: what is behind the
+   claim carries it. */
 static void nr_topic_raise(struct nr_topic *topic, uint64_t position)
 {
     _Atomic uint64_t *horizon = &topic->shared->horizon;

@@ -361,6 +361,15 @@ static void give_back(unsigned me)
     nr_topic_unloan(topic_of(me), chunk);
 }
 
+/* Writes into a chunk that the dead one's slot had kept, which somebody may be reading still. */
+static void repair_and_give_back(unsigned me)
+{
+    while (!model_is_over(0))
+        model_pause();
+    model_repair_dead(me, repair);
+    give_back(me);
+}
+
 /* Only repairs: others may see what it has done without having seen the death. */
 static void only_repair(unsigned me)
 {
@@ -462,6 +471,9 @@ static const struct model_scenario scenarios_overwriting[] = {
                 .run = {publish_all, receive_all}, .variant = OVERWRITING | IN_CHUNKS | ONE_MORE),
     SCENARIO_OF("one publisher, one that gives its chunk back, one subscriber", 3, 2, 2, 0,
                 .run = {publish_all, give_back, receive_all}, .variant = OVERWRITING | IN_CHUNKS),
+    SCENARIO("one publisher, one that repairs and writes into what was kept, one subscriber",
+             .run = {publish_all, repair_and_give_back, receive_all},
+             .variant = OVERWRITING | IN_CHUNKS),
     SCENARIO("one publisher, two subscribers, chunks", ONE_TO_TWO,
              .variant = OVERWRITING | IN_CHUNKS),
     SCENARIO("two publishers, one subscriber, chunks", TWO_TO_ONE | OVERWRITING | IN_CHUNKS),

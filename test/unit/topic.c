@@ -306,7 +306,8 @@ static void test_repair(void **state)
     assert_int_equal(nr_topic_loan(&topic), 4);
     assert_int_equal(nr_topic_claim(&topic, &claim, &blocker), 0);
     uint64_t loaned = topic.chunk_words[4];
-    topic.chunk_words[topic.chunks_count] = loaned; /* there is none */
+    topic.chunk_words[topic.chunks_count] = loaned;         /* there is none */
+    topic.claims[topic.slots_count] = UINT64_MAX << 16 | 3; /* nor that */
     nr_topic_repair(&topic, 2);
     assert_true(topic.chunk_words[0] && topic.chunk_words[3] && peek(3) == -EBUSY);
     nr_topic_repair(&topic, 3);
