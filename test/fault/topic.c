@@ -74,12 +74,13 @@ static int send_number(struct naru_endpoint *endpoint, int number, int64_t timeo
     return naru_send(endpoint, words, number_size(number), timeout_ns);
 }
 
-/* The number that came, whole; or what the call said. *ret_lost (may be NULL): what was told as lost. */
+/* The number that came, whole; or what the call said. *ret_lost: what was told as lost; NULL: the short way may be taken. */
 static int recv_number(struct naru_endpoint *endpoint, int64_t timeout_ns, uint64_t *ret_lost)
 {
     int words[500];
     struct naru_message message = {.data = words, .capacity_bytes = sizeof words};
-    int result = naru_recv_many(endpoint, &message, 1, timeout_ns);
+    int result = ret_lost ? naru_recv_many(endpoint, &message, 1, timeout_ns)
+                          : naru_recv(endpoint, words, sizeof words, &message.size_bytes, timeout_ns);
 
     if (result < 0)
         return result;
@@ -153,14 +154,21 @@ static void test_fail_when_full(void **state)
 static void test_drop_newest_is_told(void **state)
 {
     struct naru_options options = tiny(NARU_DROP_NEWEST);
-    struct naru_endpoint *publisher = topic_open(NARU_SENDER, &options), *subscribers[2];
+    struct naru_endpoint *publisher = topic_open(NARU_SENDER, &options), *subscribers[2], *quick;
+    struct naru_stat stat = {.size_bytes = sizeof stat};
     uint64_t lost = 0;
 
     (void)state;
     for (int i = 0; i < 2; i++)
         subscribers[i] = topic_subscribe(options, NARU_FROM_NOW, 0);
+    quick = topic_subscribe(options, NARU_FROM_NOW, 0);
     for (int i = 0; i < 7; i++)
         assert_int_equal(send_number(publisher, i, NARU_FOREVER), 0);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(recv_number(quick, 0, NULL), i);
+        assert_int_equal(naru_stat(quick, &stat), 0);
+        assert_int_equal(stat.lost_messages, 3);
+    }
     for (int i = 0; i < 2; i++) { /* each is told once */
         assert_int_equal(recv_number(subscribers[i], 0, &lost), 0);
         assert_int_equal(lost, 3);
@@ -172,6 +180,7 @@ static void test_drop_newest_is_told(void **state)
     assert_int_equal(recv_number(late, 0, &lost), 0);
     assert_int_equal(lost, 0); /* that was before its time */
     naru_close(late);
+    naru_close(quick);
     naru_close(subscribers[0]);
     naru_close(subscribers[1]);
     naru_close(publisher);
@@ -568,6 +577,33 @@ static void test_everybody_crashes_overwriting(void **state)
 
 /* -- overwriting -------------------------------------------------------------------------------- */
 
+/* The same the short way: what was lost is told by the counter alone. */
+static void test_overwriting_while_reading_short(void **state)
+{
+    struct naru_options options = tiny(NARU_OVERWRITE_OLDEST);
+    unsigned *committed =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct publishing publishing = {&options, 1, committed};
+    struct naru_stat stat = {.size_bytes = sizeof stat};
+    struct stamp stamp;
+    size_t size_bytes;
+
+    (void)state;
+    struct naru_endpoint *subscriber = topic_subscribe(options, NARU_FROM_NOW, 0);
+    pid_t pid = child_start(publish_for_ever, &publishing);
+    int64_t end_ms = clock_ms() + 700;
+    for (uint64_t received = 0; clock_ms() < end_ms; received++) {
+        assert_int_equal(naru_recv(subscriber, &stamp, sizeof stamp, &size_bytes, NARU_FOREVER), 0);
+        assert_true(stamp_is_whole(&stamp, size_bytes));
+        assert_int_equal(naru_stat(subscriber, &stat), 0);
+        assert_int_equal(stamp.number, received + stat.lost_messages);
+    }
+    kill(pid, SIGKILL);
+    assert_true(WIFSIGNALED(child_end(pid)));
+    naru_close(subscriber);
+    munmap(committed, 4096);
+}
+
 /* A subscriber that can't keep up: whatever comes is whole and in order, and received + lost is what was sent. */
 static void test_overwriting_while_reading(void **state)
 {
@@ -702,6 +738,7 @@ int main(void)
         test_case(test_everybody_crashes),
         test_case(test_everybody_crashes_overwriting),
         test_case(test_overwriting_while_reading),
+        test_case(test_overwriting_while_reading_short),
         test_case(test_read_only),
         test_case(test_read_only_and_dead_publishers),
     };
