@@ -11,7 +11,9 @@
 #include <naru/endpoint.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 
 static char uri[144];
 
@@ -577,33 +579,6 @@ static void test_everybody_crashes_overwriting(void **state)
 
 /* -- overwriting -------------------------------------------------------------------------------- */
 
-/* The same the short way: what was lost is told by the counter alone. */
-static void test_overwriting_while_reading_short(void **state)
-{
-    struct naru_options options = tiny(NARU_OVERWRITE_OLDEST);
-    unsigned *committed =
-        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    struct publishing publishing = {&options, 1, committed};
-    struct naru_stat stat = {.size_bytes = sizeof stat};
-    struct stamp stamp;
-    size_t size_bytes;
-
-    (void)state;
-    struct naru_endpoint *subscriber = topic_subscribe(options, NARU_FROM_NOW, 0);
-    pid_t pid = child_start(publish_for_ever, &publishing);
-    int64_t end_ms = clock_ms() + 700;
-    for (uint64_t received = 0; clock_ms() < end_ms; received++) {
-        assert_int_equal(naru_recv(subscriber, &stamp, sizeof stamp, &size_bytes, NARU_FOREVER), 0);
-        assert_true(stamp_is_whole(&stamp, size_bytes));
-        assert_int_equal(naru_stat(subscriber, &stat), 0);
-        assert_int_equal(stamp.number, received + stat.lost_messages);
-    }
-    kill(pid, SIGKILL);
-    assert_true(WIFSIGNALED(child_end(pid)));
-    naru_close(subscriber);
-    munmap(committed, 4096);
-}
-
 /* A subscriber that can't keep up: whatever comes is whole and in order, and received + lost is what was sent. */
 static void test_overwriting_while_reading(void **state)
 {
@@ -636,6 +611,75 @@ static void test_overwriting_while_reading(void **state)
     assert_true(lost > 0 && received > 10);
     naru_close(subscriber);
     munmap(committed, 4096);
+}
+
+/* Stops before and behind each naru_recv(). */
+static void receive_in_steps(void *context)
+{
+    struct naru_endpoint *subscriber = topic_subscribe(*(struct naru_options *)context, 0, 0);
+
+    child_check(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+    for (;;) {
+        raise(SIGUSR1);
+        child_check(recv_number(subscriber, 0, NULL) >= 0);
+        raise(SIGUSR2);
+        while (recv_number(subscriber, 0, NULL) >= 0)
+            ;
+    }
+}
+
+static bool goes_on_until(pid_t pid, int signal_number)
+{
+    int status = 0;
+
+    return ptrace(PTRACE_CONT, pid, NULL, NULL) == 0 && waitpid(pid, &status, 0) == pid &&
+           WIFSTOPPED(status) && WSTOPSIG(status) == signal_number;
+}
+
+/* True: not at the end of the call yet. */
+static bool goes_steps(pid_t pid, int count)
+{
+    int status = 0;
+
+    while (count--) {
+        assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSTOPPED(status));
+        if (WSTOPSIG(status) == SIGUSR2)
+            return false;
+    }
+    return true;
+}
+
+/* A subscriber stands in its call, further on each time, when all that is there is overwritten: it gets a whole message. */
+static void test_overwriting_in_a_call(void **state)
+{
+    struct naru_options options = tiny(NARU_OVERWRITE_OLDEST);
+    struct naru_endpoint *publisher = topic_open(NARU_SENDER, &options);
+    const char *wrapper = getenv("NARU_TEST_WRAPPER");
+    const int stride = getenv("NARU_SANITIZED") ? 1009 : 101, number = 1;
+    int status = 0, steps = 0;
+
+    (void)state;
+    if (wrapper && *wrapper) {
+        print_message("SKIP: valgrind's processes can't be traced\n");
+        skip();
+    }
+    pid_t pid = child_start(receive_in_steps, &options);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    for (bool is_inside = true; is_inside; steps += stride) {
+        assert_true(WIFSTOPPED(status));
+        assert_int_equal(send_number(publisher, number, 0), 0);
+        is_inside = goes_steps(pid, steps);
+        for (int i = 1; is_inside && i <= 6; i++)
+            assert_int_equal(send_number(publisher, number + 2 * i, 0), 0);
+        assert_true(!is_inside || goes_on_until(pid, SIGUSR2));
+        assert_true(goes_on_until(pid, SIGUSR1));
+    }
+    assert_in_range(steps, 200, 1000000);
+    kill(pid, SIGKILL);
+    child_end(pid);
+    naru_close(publisher);
 }
 
 static void read_as_another_user(void *context)
@@ -738,7 +782,7 @@ int main(void)
         test_case(test_everybody_crashes),
         test_case(test_everybody_crashes_overwriting),
         test_case(test_overwriting_while_reading),
-        test_case(test_overwriting_while_reading_short),
+        test_case(test_overwriting_in_a_call),
         test_case(test_read_only),
         test_case(test_read_only_and_dead_publishers),
     };
