@@ -409,7 +409,7 @@ static int nr_line_get_apart(struct nr_line_ring *ring, void *to, size_t capacit
     struct nr_line_apart apart;
 
     if (ring->index || !nr_line_apart_get(ring, ring->line, &apart) || apart.type ||
-        apart.size_bytes > capacity_bytes || apart.size_bytes > INT32_MAX)
+        apart.size_bytes > capacity_bytes)
         return -EMSGSIZE;
     if (apart.size_bytes)
         memcpy(to, ring->bytes + apart.offset, apart.size_bytes);

@@ -133,7 +133,7 @@ bool nr_line_may_peek(const struct nr_line_ring *ring);
 /*
  * The short way, for a message without a type. Put: in one or two lines; false: nothing was done; reserve and publish.
  * Get: the size of the message, which was copied and released, and whether that freed room; -EAGAIN: there is none;
- * -EMSGSIZE: there is one for the long way, peek and release, and nothing was done.
+ * -EMSGSIZE: there is one for the long way, peek and release, and nothing was done. Capacities: up to INT32_MAX.
  */
 bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes);
 int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees);

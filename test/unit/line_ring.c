@@ -414,22 +414,23 @@ static void three_lines_in_hand(void **state)
     free(both.memory);
 }
 
-/* The short way is not for what is larger than the caller's room, and then leaves it where it is. */
+/* The short way is not for what is larger than the caller's room, and leaves it where it is; what just fits it takes. */
 static void too_large_for_the_short_way(void **state)
 {
-    static const uint32_t sizes[] = {8, 56, 100};
+    static const uint32_t sizes[] = {8, 56, 100, 120};
 
     (void)state;
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct both both = {0};
-        char data[100];
+        char data[120], wanted[120];
         bool frees;
         both_sit(&both, false);
         is_short_way = false;
         put(&both.sender, sizes[i], 0, i);
         assert_int_equal(nr_line_get(&both.receiver, data, sizes[i] - 1, &frees), -EMSGSIZE);
-        is_short_way = true;
-        get(&both.receiver, sizes[i], 0, i);
+        assert_int_equal(nr_line_get(&both.receiver, data, sizes[i], &frees), sizes[i]);
+        fill(wanted, sizes[i], i);
+        assert_memory_equal(data, wanted, sizes[i]);
         nothing(&both.receiver);
         free(both.memory);
     }
