@@ -28,12 +28,13 @@ static void nr_bench_measure_note(const struct bench_result *result, const struc
                                   struct nr_bench_outcome *ret)
 {
     const struct bench_histogram *rounds = &result->round_trips;
+    double ways = task->is_round_trip ? 1 : 2;
 
     if (task->measure == BENCH_LATENCY) {
         for (int i = 0; i < NR_BENCH_LATENCIES; i++)
-            ret->latency_ns[i] = bench_histogram_rank(rounds, nr_bench_ranks[i]) / 2;
-        ret->latency_ns[NR_BENCH_MIN] = (double)rounds->min / 2;
-        ret->latency_ns[NR_BENCH_MAX] = (double)rounds->max / 2;
+            ret->latency_ns[i] = bench_histogram_rank(rounds, nr_bench_ranks[i]) / ways;
+        ret->latency_ns[NR_BENCH_MIN] = (double)rounds->min / ways;
+        ret->latency_ns[NR_BENCH_MAX] = (double)rounds->max / ways;
     }
     if (task->measure == BENCH_ALONE)
         ret->alone_ns = result->window_ns / result->messages;
@@ -67,8 +68,6 @@ static int nr_bench_measure_ours(struct bench_ours *ours, const struct bench_tas
     if (code < 0)
         return -1;
     nr_bench_measure_note(&result, &own, ret);
-    for (int i = 0; own.is_round_trip && i < NR_BENCH_LATENCIES; i++)
-        ret->latency_ns[i] *= 2;
     return 0;
 }
 
