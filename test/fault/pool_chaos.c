@@ -302,6 +302,8 @@ static void run_chaos(void *argument)
 static void test_chaos(void **state)
 {
     (void)state;
+    if (!nr_kit_has_pidfds())
+        skip();
     if (nr_kit_run(run_chaos, NULL, (int)(budget_ns() / NARU_SECOND) + 60 * nr_kit_slowness()) != 0)
         fail_msg("NARU_SEED=%llu", (unsigned long long)seed);
 }

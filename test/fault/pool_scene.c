@@ -230,6 +230,8 @@ void nr_pool_scene_run(void **state)
 {
     static const int seconds = 40;
 
+    if (!nr_kit_has_pidfds())
+        skip();
     nr_pool_scene_seen = nr_kit_shared(sizeof *nr_pool_scene_seen);
     int result = nr_kit_run(*(void (**)(void *)) * state, NULL, seconds * nr_kit_slowness());
     if (result == 77)

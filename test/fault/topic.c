@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "child.h"
+#include "kit.h"
 #include "place.h"
 #include <errno.h>
 #include <naru/endpoint.h>
@@ -656,12 +657,11 @@ static void test_overwriting_in_a_call(void **state)
 {
     struct naru_options options = tiny(NARU_OVERWRITE_OLDEST);
     struct naru_endpoint *publisher = topic_open(NARU_SENDER, &options);
-    const char *wrapper = getenv("NARU_TEST_WRAPPER");
     const int stride = getenv("NARU_SANITIZED") ? 1009 : 101, number = 1;
     int status = 0, steps = 0;
 
     (void)state;
-    if (wrapper && *wrapper) {
+    if (nr_kit_is_valgrind()) {
         print_message("SKIP: valgrind's processes can't be traced\n");
         skip();
     }
