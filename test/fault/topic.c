@@ -512,10 +512,11 @@ static void test_a_subscriber_dies_while_a_publisher_sleeps(void **state)
 {
     struct naru_options options = tiny(NARU_BLOCK);
     int64_t *woken_ms = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    static struct naru_endpoint *first; /* not lost in the child */
     int status;
 
     (void)state;
-    struct naru_endpoint *first = topic_open(NARU_SENDER, &options);
+    first = topic_open(NARU_SENDER, &options);
     pid_t subscriber = child_start(subscribe_and_hang, &options);
     while (waitpid(subscriber, &status, WUNTRACED | WNOHANG) == 0)
         if (send_number(first, 0, 0) == 0)
@@ -708,10 +709,11 @@ static void test_read_only(void **state)
 {
     struct naru_options options = tiny(NARU_OVERWRITE_OLDEST);
     int *step = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    static struct naru_endpoint *publisher; /* not lost in the child */
 
     (void)state;
     options.file_mode = 0644;
-    struct naru_endpoint *publisher = topic_open(NARU_SENDER, &options);
+    publisher = topic_open(NARU_SENDER, &options);
     assert_int_equal(send_number(publisher, 0, 0), 0);
     assert_int_equal(send_number(publisher, 1, 0), 0);
     pid_t pid = child_start(read_as_another_user, step);
