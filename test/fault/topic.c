@@ -657,7 +657,6 @@ static bool goes_steps(pid_t pid, int count)
 static void test_overwriting_in_a_call(void **state)
 {
     struct naru_options options = tiny(NARU_OVERWRITE_OLDEST);
-    struct naru_endpoint *publisher = topic_open(NARU_SENDER, &options);
     const int stride = getenv("NARU_SANITIZED") ? 1009 : 101, number = 1;
     int status = 0, steps = 0;
 
@@ -666,6 +665,7 @@ static void test_overwriting_in_a_call(void **state)
         print_message("SKIP: valgrind's processes can't be traced\n");
         skip();
     }
+    struct naru_endpoint *publisher = topic_open(NARU_SENDER, &options);
     pid_t pid = child_start(receive_in_steps, &options);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     for (bool is_inside = true; is_inside; steps += stride) {
