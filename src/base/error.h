@@ -24,7 +24,8 @@ extern _Thread_local bool nr_error_is_set
 
 static inline void nr_error_clear(void)
 {
-    nr_error_is_set = false;
+    if (nr_error_is_set)
+        nr_error_is_set = false;
 }
 
 /* Adds `words` to the sentence, unless it has `unless` in it. */

@@ -38,9 +38,7 @@ static int nr_transfer_send(struct naru_endpoint *endpoint, const struct nr_out 
                              endpoint->uri)
                    : result;
     }
-    nr_count_add(&endpoint->counts->sent_messages, 1);
-    nr_count_add(&endpoint->counts->sent_bytes, out->size_bytes);
-    return 0;
+    return nr_endpoint_sent(endpoint, out->size_bytes);
 }
 
 static nr_flat nr_apart int nr_transfer_send_data(struct naru_endpoint *endpoint, const void *data,
@@ -61,13 +59,9 @@ int naru_send(struct naru_endpoint *endpoint, const void *data, size_t size_byte
               int64_t timeout_ns)
 {
     if (nr_core_may(endpoint, NARU_SENDER) && endpoint->transport->send_short && data &&
-        size_bytes <= endpoint->options.message_size_max_bytes &&
-        endpoint->transport->send_short(endpoint, data, size_bytes)) {
-        nr_error_clear();
-        nr_count_add(&endpoint->counts->sent_messages, 1);
-        nr_count_add(&endpoint->counts->sent_bytes, size_bytes);
-        return 0;
-    }
+        size_bytes <= endpoint->options.message_size_max_bytes)
+        return endpoint->transport->send_short(endpoint, data, size_bytes, timeout_ns,
+                                               nr_transfer_send_data);
     return nr_transfer_send_data(endpoint, data, size_bytes, timeout_ns);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "data/desk.h"
+#include "data/line_short.h"
 #include <assert.h>
 #include <errno.h>
 #include <string.h>

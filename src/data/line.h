@@ -3,7 +3,7 @@
 /*
  * line -- what a line of a line ring says: its stamp, where the next message stands, and what stands apart
  *
- * For line_ring.c, line_ring_sit.c and line_batch.h. What it all means, and what holds: line_ring.h.
+ * For line_ring.c, line_ring_sit.c, line_short.h and line_batch.h. What it all means, and what holds: line_ring.h.
  */
 #include "data/line_ring.h"
 #include <assert.h>
@@ -225,11 +225,13 @@ static inline void nr_line_move(void *to, const void *from, size_t size_bytes)
         memcpy(b, from_last - 16, 16);
         memcpy(to, a, 16);
         memcpy(last - 16, b, 16);
-    } else if (size_bytes >= 8) {
+    } else if (size_bytes > 8) {
         memcpy(a, from, 8);
         memcpy(b, from_last - 8, 8);
         memcpy(to, a, 8);
         memcpy(last - 8, b, 8);
+    } else if (size_bytes == 8) {
+        memcpy(to, from, 8);
     } else if (size_bytes >= 4) {
         memcpy(a, from, 4);
         memcpy(b, from_last - 4, 4);

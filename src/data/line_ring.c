@@ -321,6 +321,7 @@ void nr_line_flag(struct nr_line_ring *ring, const struct nr_line_record *record
 {
     if (ring->redelivered_until < record->next)
         ring->redelivered_until = record->next;
+    ring->codes = 0;
 }
 
 /* If the sender has gone on to the next line, the one that is done with is free now, not a message later. */
@@ -330,6 +331,7 @@ bool nr_line_pass(struct nr_line_ring *ring, uint64_t line, unsigned index, unsi
 
     nr_line_find(ring, &line, &index, &stamp);
     ring->units = index ? units : 0;
+    ring->codes = 0;
     bool frees = line != ring->freed_line;
     ring->line = ring->freed_line = line;
     ring->index = index;
@@ -349,59 +351,12 @@ bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *rec
     ring->line = ring->freed_line = line;
     ring->index = index;
     ring->units = record->next_units;
+    ring->codes = 0;
     atomic_store_explicit(&ring->shared->head, record->next, memory_order_release); /* [R2] */
     return frees;
 }
 
 /* -- the short way -------------------------------------------------------------------------- */
-
-bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes)
-{
-    unsigned units = nr_line_units((uint32_t)size_bytes);
-    struct nr_line *line;
-
-    if (size_bytes > NR_LINE_INLINE_BYTES || size_bytes == 0)
-        return false;
-    if (ring->open_stamp && ring->index < NR_LINE_SMALL_MOST &&
-        ring->units + units <= NR_LINE_SMALL_MOST) {
-        line = nr_line_at(ring, ring->line - 1);
-        nr_line_move(line->room + 8 * ring->units, data, size_bytes);
-        ring->open_stamp |= (uint64_t)(size_bytes + 1)
-                            << (NR_LINE_SIZE_SHIFT + NR_LINE_CODE_BITS * ring->index++);
-        ring->units += units;
-        atomic_store_explicit(&line->stamp, ring->open_stamp, memory_order_release); /* [R1] */
-        return true;
-    }
-    if (ring->line + 2 - ring->head_line > ring->lines_count)
-        return false;
-    line = nr_line_at(ring, ring->line);
-    if (!nr_line_stands_alone(size_bytes)) {
-        nr_line_move(line->room, data, size_bytes);
-        ring->open_stamp = nr_line_stamp(ring, ring->line, NR_LINE_SMALL) |
-                           (uint64_t)(size_bytes + 1) << NR_LINE_SIZE_SHIFT;
-        ring->index = 1;
-        ring->units = units;
-        ring->line++;
-        atomic_store_explicit(&line->stamp, ring->open_stamp, memory_order_release); /* [R1] */
-        return true;
-    }
-    uint64_t stamp = nr_line_stamp(ring, ring->line, NR_LINE_ONE) | (uint64_t)size_bytes
-                                                                        << NR_LINE_SIZE_SHIFT;
-    if (size_bytes <= NR_LINE_ROOM_BYTES) {
-        nr_line_move(line->room, data, size_bytes);
-        ring->line++;
-    } else {
-        struct nr_line *second = nr_line_at(ring, ring->line + 1);
-        nr_line_move(second->room, (const char *)data + NR_LINE_ROOM_BYTES,
-                     size_bytes - NR_LINE_ROOM_BYTES);
-        atomic_store_explicit(&second->stamp, NR_LINE_INSIDE, memory_order_relaxed);
-        nr_line_move(line->room, data, NR_LINE_ROOM_BYTES);
-        ring->line += 2;
-    }
-    ring->open_stamp = 0;
-    atomic_store_explicit(&line->stamp, stamp, memory_order_release); /* [R1] */
-    return true;
-}
 
 /* In one piece, without a type. Apart, so that the shortest way saves no registers. */
 static nr_apart int nr_line_get_apart(struct nr_line_ring *ring, void *to, size_t capacity_bytes,
@@ -421,54 +376,78 @@ static nr_apart int nr_line_get_apart(struct nr_line_ring *ring, void *to, size_
     return (int)apart.size_bytes;
 }
 
-/* Without a word to `taking`: the caller has the message only when head has passed it. */
-int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees)
+/* Of a line with several. */
+static nr_apart int nr_line_get_small(struct nr_line_ring *ring, void *to, size_t capacity_bytes,
+                                      bool *ret_frees, uint64_t stamp)
 {
-    uint64_t stamp, before = ring->line, size_bytes;
-    unsigned kind = nr_line_find(ring, &ring->line, &ring->index, &stamp);
+    uint64_t size_bytes = (uint64_t)nr_line_code(stamp, ring->index) - 1;
+    unsigned units = ring->units + nr_line_units((uint32_t)size_bytes), next = ring->index + 1;
 
-    if (kind == NR_LINE_NONE)
-        return -EAGAIN;
-    if (ring->line != before)
-        ring->units = 0;
-    struct nr_line *line = nr_line_at(ring, ring->line);
-    uint64_t here = nr_line_position(ring->line, ring->index);
-    if (here < ring->redelivered_until)
+    if (size_bytes > capacity_bytes || units > NR_LINE_SMALL_MOST)
         return -EMSGSIZE;
-    if (kind == NR_LINE_SMALL) {
-        size_bytes = (uint64_t)nr_line_code(stamp, ring->index) - 1;
-        unsigned units = ring->units + nr_line_units((uint32_t)size_bytes);
-        if (size_bytes > capacity_bytes || units > NR_LINE_SMALL_MOST)
-            return -EMSGSIZE;
-        nr_line_move(to, line->room + 8 * ring->units, size_bytes);
-        if (!nr_line_code(stamp, ring->index + 1)) {
-            *ret_frees = nr_line_pass(ring, ring->line, ring->index + 1, units);
+    nr_line_move(to, nr_line_at(ring, ring->line)->room + 8 * ring->units, size_bytes);
+    ring->codes = stamp >> (NR_LINE_SIZE_SHIFT + NR_LINE_CODE_BITS * next) & NR_LINE_CODES_MASK;
+    if (!ring->codes) {
+        if (next < NR_LINE_SMALL_MOST) {
+            *ret_frees = nr_line_pass(ring, ring->line, next, units);
             return (int)size_bytes;
         }
-        ring->index++;
+        *ret_frees = true;
+        ring->freed_line = ++ring->line;
+        ring->index = ring->units = 0;
+    } else {
+        ring->index = next;
         ring->units = units;
         *ret_frees = ring->line != ring->freed_line;
         ring->freed_line = ring->line;
-        atomic_store_explicit(&ring->shared->head, here + 1, memory_order_release); /* [R2] */
-        return (int)size_bytes;
     }
-    if (kind == NR_LINE_APART)
-        return nr_line_get_apart(ring, to, capacity_bytes, ret_frees);
-    size_bytes = stamp >> NR_LINE_SIZE_SHIFT;
-    if (kind != NR_LINE_ONE || ring->index || size_bytes > capacity_bytes ||
-        size_bytes > NR_LINE_INLINE_BYTES)
-        return -EMSGSIZE; /* with a type: larger than all */
-    bool is_long = size_bytes > NR_LINE_ROOM_BYTES;
-    uint64_t next = nr_line_position(ring->line + 1 + is_long, 0);
-    if (is_long) {
-        nr_line_move(to, line->room, NR_LINE_ROOM_BYTES);
-        nr_line_move((char *)to + NR_LINE_ROOM_BYTES, nr_line_at(ring, ring->line + 1)->room,
-                     size_bytes - NR_LINE_ROOM_BYTES);
-    } else {
-        nr_line_move(to, line->room, size_bytes);
-    }
-    ring->freed_line = ring->line += 1 + is_long;
-    *ret_frees = true;
-    atomic_store_explicit(&ring->shared->head, next, memory_order_release); /* [R2] */
+    atomic_store_explicit(&ring->shared->head, nr_line_position(ring->line, ring->index),
+                          memory_order_release); /* [R2] */
     return (int)size_bytes;
+}
+
+/* Of one line, or two. */
+static nr_apart int nr_line_get_one(struct nr_line_ring *ring, void *to, size_t capacity_bytes,
+                                    bool *ret_frees, uint64_t stamp)
+{
+    uint64_t size_bytes = stamp >> NR_LINE_SIZE_SHIFT;
+    const char *room = nr_line_at(ring, ring->line)->room;
+
+    if (ring->index || size_bytes > capacity_bytes || size_bytes > NR_LINE_INLINE_BYTES)
+        return -EMSGSIZE; /* with a type: larger than all */
+    if (size_bytes > NR_LINE_ROOM_BYTES) {
+        nr_line_move(to, room, NR_LINE_ROOM_BYTES);
+        room = nr_line_at(ring, ++ring->line)->room;
+        nr_line_move((char *)to + NR_LINE_ROOM_BYTES, room, size_bytes - NR_LINE_ROOM_BYTES);
+    } else {
+        nr_line_move(to, room, size_bytes);
+    }
+    ring->freed_line = ++ring->line;
+    *ret_frees = true;
+    atomic_store_explicit(&ring->shared->head, nr_line_position(ring->line, 0),
+                          memory_order_release); /* [R2] */
+    return (int)size_bytes;
+}
+
+/* Without a word to `taking`: the caller has the message only when head has passed it. */
+int nr_line_get_next(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees)
+{
+    uint64_t stamp, line = ring->line;
+    unsigned index = ring->index;
+    unsigned kind = nr_line_find(ring, &line, &index, &stamp);
+
+    if (kind == NR_LINE_NONE)
+        return -EAGAIN;
+    if (ring->line != line) {
+        ring->line = line;
+        ring->index = ring->units = 0;
+    }
+    if (nr_line_position(line, index) < ring->redelivered_until)
+        return -EMSGSIZE;
+    if (kind == NR_LINE_SMALL)
+        return nr_line_get_small(ring, to, capacity_bytes, ret_frees, stamp);
+    if (kind == NR_LINE_ONE)
+        return nr_line_get_one(ring, to, capacity_bytes, ret_frees, stamp);
+    return kind == NR_LINE_APART ? nr_line_get_apart(ring, to, capacity_bytes, ret_frees)
+                                 : -EMSGSIZE;
 }

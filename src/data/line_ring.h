@@ -73,6 +73,7 @@ struct nr_line_ring {
     uint64_t apart_at, apart_offset; /* of the reservation: its position, and that in the ring */
 
     /* the receiver's */
+    uint64_t codes; /* of messages in the line that were seen and not read; 0: look again */
     uint64_t freed_line;
     uint64_t redelivered_until;
 };
@@ -131,9 +132,9 @@ bool nr_line_release(struct nr_line_ring *ring, const struct nr_line_record *rec
 bool nr_line_may_peek(const struct nr_line_ring *ring);
 
 /*
- * The short way, for a message without a type. Put: in one or two lines; false: nothing was done; reserve and publish.
- * Get: the size of the message, which was copied and released, and whether that freed room; -EAGAIN: there is none;
- * -EMSGSIZE: there is one for the long way, peek and release, and nothing was done. Capacities: up to INT32_MAX.
+ * The short way, for a message without a type, begins in line_short.h: nr_line_put(), in one or two lines; false: nothing
+ * was done; reserve and publish. nr_line_get(): the size of the message, which was copied and released, and whether that
+ * freed room; -EAGAIN: there is none; -EMSGSIZE: there is one for the long way, peek and release, and nothing was done.
+ * Capacities: up to INT32_MAX. This is the part of it that looks at the ring.
  */
-bool nr_line_put(struct nr_line_ring *ring, const void *data, size_t size_bytes);
-int nr_line_get(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees);
+int nr_line_get_next(struct nr_line_ring *ring, void *to, size_t capacity_bytes, bool *ret_frees);

@@ -77,6 +77,7 @@ static int nr_line_sit_receiver(struct nr_line_ring *ring)
     ring->line = ring->freed_line = head >> NR_LINE_INDEX_BITS;
     ring->index = head & NR_LINE_SMALL_MOST;
     ring->units = 0;
+    ring->codes = 0;
     uint64_t stamp =
         atomic_load_explicit(&nr_line_at(ring, ring->line)->stamp, memory_order_relaxed);
     unsigned kind = nr_line_kind(ring, ring->line, stamp);

@@ -156,6 +156,7 @@ void nr_os_futex_arm_anew(const uint32_t *word)
         return;
     thread->node = node;
     thread->pending = pending;
+    thread->offset = head->futex_offset;
     thread->word = word;
     __atomic_store_n(pending, node, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);

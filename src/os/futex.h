@@ -49,6 +49,7 @@ struct robust_list_head;
 struct nr_os_futex_thread { /* of the calling thread: what it armed last, and where that stands */
     const uint32_t *word;
     void *node, **pending;
+    long offset;                   /* from a node to its word */
     struct robust_list_head *list; /* if is_known; NULL: there is none */
     bool is_known;
 };
@@ -56,13 +57,30 @@ extern _Thread_local struct nr_os_futex_thread nr_os_futex_thread
     __attribute__((tls_model("initial-exec")));
 
 void nr_os_futex_arm_anew(const uint32_t *word);
+
+/* The same where it takes a few stores at most: what is pending was armed by us. False: nothing was done. */
+static inline bool nr_os_futex_rearm(const uint32_t *word)
+{
+    struct nr_os_futex_thread *thread = &nr_os_futex_thread;
+
+    if (__builtin_expect(
+            !thread->word || __atomic_load_n(thread->pending, __ATOMIC_RELAXED) != thread->node, 0))
+        return false;
+    if (thread->word != word) {
+        thread->node =
+            (char *)word - thread->offset; /* first: a signal handler then arms nothing */
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        thread->word = word;
+        __atomic_store_n(thread->pending, thread->node, __ATOMIC_RELAXED);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    }
+    return true;
+}
+
 static inline void nr_os_futex_arm(const uint32_t *word)
 {
-    const struct nr_os_futex_thread *thread = &nr_os_futex_thread;
-
-    if (__builtin_expect(thread->word != word ||
-                             __atomic_load_n(thread->pending, __ATOMIC_RELAXED) != thread->node,
-                         0))
+    if (!nr_os_futex_rearm(word))
         nr_os_futex_arm_anew(word);
 }
+
 void nr_os_futex_disarm(const uint32_t *word);

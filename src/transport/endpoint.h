@@ -67,6 +67,9 @@ struct nr_reply {
     int32_t error; /* 0: none */
 };
 
+typedef int nr_send_way(struct naru_endpoint *endpoint, const void *data, size_t size_bytes,
+                        int64_t timeout_ns);
+
 struct nr_transport {
     const char *scheme;
     bool passes_fds; /* naru_send_fds() */
@@ -100,11 +103,13 @@ struct nr_transport {
     /* 0: one message in *in. Waits up to the deadline. */
     int (*recv)(struct naru_endpoint *endpoint, struct nr_in *in, struct nr_deadline *deadline);
 
-    /* The short way of a plain message, which core tries first, where it fits and data is not NULL: what can be done
-       with few instructions while nothing is unusual. NULL: there is none. send_short: false: nothing was done, call
-       send(). recv_short: the size; -EAGAIN: nothing was done, call recv(); or what the call returns. It may look
-       again for a little while, unless timeout_ns is 0, but never sleeps. */
-    bool (*send_short)(struct naru_endpoint *endpoint, const void *data, size_t size_bytes);
+    /* The short way of a plain message, which core goes first, where it fits and data is not NULL: what can be done with
+       few instructions while nothing is unusual. NULL: there is none. Send: ends with nr_endpoint_sent(), or, if nothing was
+       done, with otherwise() of the same arguments, so that nothing has to be kept over a call: what is saved is a store,
+       and waits in line behind those to the channel. Receive: the size; -EAGAIN: nothing was done, call recv(); or what the
+       call returns. It may look again for a little while, unless timeout_ns is 0, but never sleeps. */
+    int (*send_short)(struct naru_endpoint *endpoint, const void *data, size_t size_bytes,
+                      int64_t timeout_ns, nr_send_way *otherwise);
     int (*recv_short)(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
                       int64_t timeout_ns);
 
@@ -209,6 +214,15 @@ struct naru_endpoint {
     uint64_t peer_start_time; /* then */
     char *uri;
 };
+
+/* It has gone out: the result of the call. */
+static inline int nr_endpoint_sent(struct naru_endpoint *endpoint, size_t size_bytes)
+{
+    nr_error_clear();
+    nr_count_add(&endpoint->counts->sent_messages, 1);
+    nr_count_add(&endpoint->counts->sent_bytes, size_bytes);
+    return 0;
+}
 
 /* A zeroed object of `size_bytes` whose first member is the endpoint, and which belongs to this
    process; -ENOMEM. Free with nr_endpoint_free(), which does not call release(). */

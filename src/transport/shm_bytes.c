@@ -8,7 +8,9 @@
  *            the ring is empty, and then waits for the next. Pair: `closed`, or the peer's pidfd, for good.
  * Death      See data/line_ring.h.
  */
+#include "base/cleanup.h"
 #include "data/line_batch.h"
+#include "data/line_short.h"
 #include "transport/shm_bytes.h"
 #include <string.h>
 
@@ -125,32 +127,54 @@ static int nr_shm_bytes_send(struct naru_endpoint *endpoint, const struct nr_out
 }
 
 /* Of a message that stands apart. */
-static bool nr_shm_bytes_send_apart(struct nr_shm *shm, const void *data, size_t size_bytes)
+static nr_apart int nr_shm_bytes_send_apart(struct naru_endpoint *endpoint, const void *data,
+                                            size_t size_bytes, int64_t timeout_ns,
+                                            nr_send_way *otherwise)
 {
+    struct nr_shm *shm = nr_shm_of(endpoint);
     char *room;
 
     if (size_bytes <= NR_LINE_INLINE_BYTES ||
         nr_line_reserve_apart(&shm->out, (uint32_t)size_bytes, &room) < 0)
-        return false;
+        return otherwise(endpoint, data, size_bytes, timeout_ns);
     memcpy(room, data, size_bytes);
     nr_line_publish_apart(&shm->out, (uint32_t)size_bytes, 0);
-    return true;
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
+    return nr_endpoint_sent(endpoint, size_bytes);
 }
 
-static bool nr_shm_bytes_send_short(struct naru_endpoint *endpoint, const void *data,
-                                    size_t size_bytes)
+static inline int nr_shm_bytes_sent(struct nr_shm *shm, size_t size_bytes)
+{
+    int result = nr_endpoint_sent(&shm->endpoint, size_bytes);
+
+    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
+    return result;
+}
+
+/* Of one that begins a line. */
+static nr_apart nr_flat int nr_shm_bytes_send_next(struct naru_endpoint *endpoint, const void *data,
+                                                   size_t size_bytes, int64_t timeout_ns,
+                                                   nr_send_way *otherwise)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
 
-    nr_shm_bytes_operate(shm);
-    if (shm->is_loaning ||
-        (nr_shm_is_pair(shm) && __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_RELAXED)))
-        return false;
-    if (!nr_line_put(&shm->out, data, size_bytes) &&
-        !nr_shm_bytes_send_apart(shm, data, size_bytes))
-        return false;
-    nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
-    return true;
+    return nr_line_put_next(&shm->out, data, size_bytes)
+               ? nr_shm_bytes_sent(shm, size_bytes)
+               : nr_shm_bytes_send_apart(endpoint, data, size_bytes, timeout_ns, otherwise);
+}
+
+static nr_flat int nr_shm_bytes_send_short(struct naru_endpoint *endpoint, const void *data,
+                                           size_t size_bytes, int64_t timeout_ns,
+                                           nr_send_way *otherwise)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+
+    if (!nr_os_futex_rearm(&shm->header->death_word) || shm->is_loaning ||
+        __atomic_load_n(&shm->header->closed[!shm->end], __ATOMIC_RELAXED)) /* a pair's */
+        return otherwise(endpoint, data, size_bytes, timeout_ns);
+    return nr_line_add(&shm->out, data, size_bytes)
+               ? nr_shm_bytes_sent(shm, size_bytes)
+               : nr_shm_bytes_send_next(endpoint, data, size_bytes, timeout_ns, otherwise);
 }
 
 /* Those that the batch can't take go one by one in between. */

@@ -6,7 +6,9 @@
  *            other side is told: once for each sender that has left or died; of a pair, for good.
  */
 #include "base/relax.h"
+#include "base/cleanup.h"
 #include "data/line_batch.h"
+#include "data/line_short.h"
 #include "transport/shm_bytes.h"
 #include <stddef.h>
 #include <string.h>
@@ -182,29 +184,38 @@ static int nr_shm_bytes_get_apart(struct nr_shm *shm, void *data, size_t capacit
     return (int)record.size_bytes;
 }
 
-int nr_shm_bytes_recv_short(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
-                            int64_t timeout_ns)
+/* What was not seen yet. */
+static nr_apart int nr_shm_bytes_recv_next(struct nr_shm *shm, void *data, size_t capacity_bytes,
+                                           int64_t timeout_ns)
 {
-    struct nr_shm *shm = nr_shm_of(endpoint);
-    size_t most_bytes = shm->endpoint.options.message_size_max_bytes;
     bool frees = false;
+    int result = nr_line_get_next(&shm->in, data, capacity_bytes, &frees);
 
-    nr_shm_bytes_operate(shm);
-    if (shm->is_holding)
-        return -EAGAIN;
-    if (capacity_bytes > most_bytes)
-        capacity_bytes = most_bytes;
-    int result = nr_line_get(&shm->in, data, capacity_bytes, &frees);
     if (result == -EAGAIN)
         for (int spins = nr_shm_short_spins(shm, timeout_ns); spins && result == -EAGAIN; spins--) {
             nr_relax();
-            result = nr_line_get(&shm->in, data, capacity_bytes, &frees);
+            result = nr_line_get_next(&shm->in, data, capacity_bytes, &frees);
         }
     if (result == -EMSGSIZE)
         result = nr_shm_bytes_get_apart(shm, data, capacity_bytes, &frees);
     if (frees)
         nr_shm_wake(shm, nr_shm_gate_full(shm, false));
     return result < 0 ? -EAGAIN : result;
+}
+
+int nr_shm_bytes_recv_short(struct naru_endpoint *endpoint, void *data, size_t capacity_bytes,
+                            int64_t timeout_ns)
+{
+    struct nr_shm *shm = nr_shm_of(endpoint);
+    size_t most_bytes = shm->endpoint.options.message_size_max_bytes;
+
+    if (!nr_os_futex_rearm(&shm->header->death_word) || shm->is_holding)
+        return -EAGAIN;
+    if (capacity_bytes > most_bytes)
+        capacity_bytes = most_bytes;
+    int size_bytes = nr_line_get_seen(&shm->in, data, capacity_bytes);
+    return size_bytes >= 0 ? size_bytes
+                           : nr_shm_bytes_recv_next(shm, data, capacity_bytes, timeout_ns);
 }
 
 /* What a batch fills in of each: all but data and room. */

@@ -158,8 +158,8 @@ static int nr_shm_slots_send(struct naru_endpoint *endpoint, const struct nr_out
     return 0;
 }
 
-static bool nr_shm_slots_send_short(struct naru_endpoint *endpoint, const void *data,
-                                    size_t size_bytes)
+static int nr_shm_slots_send_short(struct naru_endpoint *endpoint, const void *data,
+                                   size_t size_bytes, int64_t timeout_ns, nr_send_way *otherwise)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_slot_claim claim;
@@ -168,14 +168,14 @@ static bool nr_shm_slots_send_short(struct naru_endpoint *endpoint, const void *
     nr_party_operate(&shm->party);
     if (size_bytes > nr_slot_inline_bytes(&shm->slots) ||
         nr_slot_claim(&shm->slots, &claim, &blocker) != 0)
-        return false;
+        return otherwise(endpoint, data, size_bytes, timeout_ns);
     claim.slot->size_bytes = (uint32_t)size_bytes;
     claim.slot->sender_pid = shm->pid;
     claim.slot->type = 0;
     memcpy(claim.slot->payload, data, size_bytes);
     nr_slot_publish(&shm->slots, &claim, NR_SLOT_NO_CHUNK);
     nr_shm_wake(shm, nr_shm_gate_empty(shm, false));
-    return true;
+    return nr_endpoint_sent(endpoint, size_bytes);
 }
 
 static int nr_shm_slots_loan(struct naru_endpoint *endpoint, size_t size_bytes,

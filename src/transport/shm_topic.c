@@ -178,8 +178,8 @@ static int nr_shm_topic_send(struct naru_endpoint *endpoint, const struct nr_out
     return 0;
 }
 
-static bool nr_shm_topic_send_short(struct naru_endpoint *endpoint, const void *data,
-                                    size_t size_bytes)
+static int nr_shm_topic_send_short(struct naru_endpoint *endpoint, const void *data,
+                                   size_t size_bytes, int64_t timeout_ns, nr_send_way *otherwise)
 {
     struct nr_shm *shm = nr_shm_of(endpoint);
     struct nr_topic_claim claim;
@@ -188,10 +188,10 @@ static bool nr_shm_topic_send_short(struct naru_endpoint *endpoint, const void *
     nr_party_operate(&shm->party);
     if (size_bytes > nr_topic_inline_bytes(&shm->topic) ||
         nr_topic_claim(&shm->topic, &claim, &blocker) != 0)
-        return false;
+        return otherwise(endpoint, data, size_bytes, timeout_ns);
     nr_words_store(claim.slot->payload, data, size_bytes);
     nr_shm_topic_publish(shm, &claim, NR_TOPIC_NO_CHUNK, size_bytes, 0);
-    return true;
+    return nr_endpoint_sent(endpoint, size_bytes);
 }
 
 static int nr_shm_topic_loan(struct naru_endpoint *endpoint, size_t size_bytes,

@@ -7,6 +7,7 @@
  * lines. Sitting down and leaving is what transport/shm_bytes.c does.
  */
 #include "data/line_batch.h"
+#include "data/line_short.h"
 #include "model.h"
 #include <errno.h>
 #include <string.h>

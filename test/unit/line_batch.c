@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "data/line_batch.h"
+#include "data/line_short.h"
 #include <stdlib.h>
 
 enum { MOST_BYTES = 112, LINES = 32, SENT = 1 << 12 };

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include "data/line_ring.h"
+#include "data/line_short.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -442,6 +442,87 @@ static void too_large_for_the_short_way(void **state)
     free(both.memory);
 }
 
+/* What a look at a line has told of is handed out without another look, unless something else was done with it. */
+static void what_was_seen_and_then_moved(void **state)
+{
+    enum { RELEASED, PASSED, FLAGGED, TAKEN, WAYS };
+    static const uint32_t sizes[] = {8, 8, 16, 7, 9};
+
+    (void)state;
+    for (int way = 0; way < WAYS; way++) {
+        struct nr_line_record record;
+        struct both both = {0};
+        struct nr_line_ring *in = &both.receiver;
+        char data[8];
+        bool frees;
+        both_sit(&both, false);
+        is_short_way = true;
+        for (unsigned i = 0; i < 5; i++)
+            put(&both.sender, sizes[i], 0, i);
+        get(in, 8, 0, 0);
+        assert_int_equal(nr_line_get(in, data, 7, &frees), -EMSGSIZE);
+        assert_false(frees);
+        is_short_way = false;
+        if (way == RELEASED)
+            assert_false(get(in, 8, 0, 1));
+        if (way == PASSED)
+            nr_line_pass(in, in->line, in->index + 1, in->units + 1);
+        if (way == FLAGGED || way == TAKEN) {
+            assert_int_equal(nr_line_peek(in, &record), 0);
+            nr_line_taking(in, &record);
+            if (way == FLAGGED)
+                nr_line_flag(in, &record);
+            else
+                assert_int_equal(nr_line_ring_sit(in, false), 0);
+            assert_int_equal(nr_line_get(in, data, 8, &frees), -EMSGSIZE);
+            assert_true(get(in, 8, 0, 1));
+        }
+        is_short_way = true;
+        for (unsigned i = 2; i < 5; i++)
+            assert_false(get(in, sizes[i], 0, i));
+        nothing(in);
+        free(both.memory);
+    }
+}
+
+/* Seven messages that would fill the line each. */
+static void sizes_that_no_line_has(void **state)
+{
+    struct both both = {0};
+    uint64_t codes = 0;
+    char data[56];
+    bool frees;
+
+    (void)state;
+    both_sit(&both, false);
+    for (unsigned i = 0; i < NR_LINE_SMALL_MOST; i++)
+        codes |= (uint64_t)57 << NR_LINE_CODE_BITS * i;
+    nr_line_at(&both.sender, 0)->stamp =
+        nr_line_stamp(&both.sender, 0, NR_LINE_SMALL) | codes << NR_LINE_SIZE_SHIFT;
+    assert_int_equal(nr_line_get(&both.receiver, data, 56, &frees), 56);
+    assert_int_equal(nr_line_get(&both.receiver, data, 56, &frees), -EMSGSIZE);
+    free(both.memory);
+}
+
+/* A line that takes no more is done with when its last message is, whether the next one is there or not. */
+static void a_full_line_is_free_with_its_last(void **state)
+{
+    struct both both = {0};
+
+    (void)state;
+    both_sit(&both, false);
+    is_short_way = true;
+    for (unsigned i = 0; i < 7; i++)
+        put(&both.sender, 8, 0, i);
+    for (unsigned i = 0; i < 7; i++)
+        get(&both.receiver, 8, 0, i);
+    assert_int_equal(both.receiver.shared->head, 1 << 3);
+    nothing(&both.receiver);
+    put(&both.sender, 16, 0, 7);
+    get(&both.receiver, 16, 0, 7);
+    free(both.memory);
+}
+
 /* It stands there alone, and the next one as soon as it was received. */
 static void as_large_as_the_ring_of_bytes(void **state)
 {
@@ -478,6 +559,9 @@ int main(void)
         cmocka_unit_test(sizes_hold_what_they_promise),
         cmocka_unit_test(small_ones_share_a_line),
         cmocka_unit_test(too_large_for_the_short_way),
+        cmocka_unit_test(what_was_seen_and_then_moved),
+        cmocka_unit_test(sizes_that_no_line_has),
+        cmocka_unit_test(a_full_line_is_free_with_its_last),
         cmocka_unit_test(a_message_in_hand),
         cmocka_unit_test(three_lines_in_hand),
         cmocka_unit_test(an_unfinished_message),

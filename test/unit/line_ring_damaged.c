@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include "data/line_ring.h"
+#include "data/line_short.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
