@@ -229,16 +229,15 @@ static bool nr_topic_has_room(struct nr_topic *topic, uint64_t position, uint32_
 }
 
 /* [W1]. Before the claim: when who has made it dies, a repairer frees the last lap's chunk. Relaxed: what is behind the
-   claim carries it. */
-static void nr_topic_raise(struct nr_topic *topic, uint64_t position)
+   claim carries it. False: somebody else has changed it, so look again, as long as steps are left. */
+static bool nr_topic_raise(struct nr_topic *topic, uint64_t position)
 {
-    _Atomic uint64_t *horizon = &topic->shared->horizon;
-    uint64_t seen = atomic_load_explicit(horizon, memory_order_relaxed);
+    uint64_t seen = atomic_load_explicit(&topic->shared->horizon, memory_order_relaxed);
 
-    while (seen <= position && !atomic_compare_exchange_strong_explicit(
-                                   horizon, &seen, position + 1 + topic->slots_count / 4,
-                                   memory_order_relaxed, memory_order_relaxed))
-        ;
+    return seen > position || atomic_compare_exchange_strong_explicit(
+                                  &topic->shared->horizon, &seen,
+                                  position + 1 + topic->slots_count / 4, memory_order_relaxed,
+                                  memory_order_relaxed);
 }
 
 int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t *ret_blocker)
@@ -264,8 +263,8 @@ int nr_topic_claim(struct nr_topic *topic, struct nr_topic_claim *ret, uint32_t 
         }
         if (!nr_topic_has_room(topic, position, ret_blocker))
             return -EAGAIN;
-        if (!topic->cursors_count)
-            nr_topic_raise(topic, position);
+        if (!topic->cursors_count && !nr_topic_raise(topic, position))
+            continue;
         if (!nr_topic_change(claim, claimed, nr_topic_word(position, 0, topic->me)))
             continue;
         if (atomic_load_explicit(&topic->shared->tail, memory_order_relaxed) <= position)
