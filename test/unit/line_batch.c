@@ -431,9 +431,25 @@ static void damaged(void **state)
     free(memory);
 }
 
+/* All of a message, and no byte behind it: not of the sender's, nor of the caller's room. */
+static void copies_are_exact(void **state)
+{
+    (void)state;
+    for (uint32_t size_bytes = 0; size_bytes <= 64; size_bytes++) {
+        char from[64 + 16], to[64 + 16], expected[64 + 16];
+        memset(to, 'x', sizeof to);
+        memset(expected, 'x', sizeof expected);
+        fill(from, sizeof from, size_bytes);
+        memcpy(expected, from, size_bytes);
+        nr_line_move(to, from, size_bytes);
+        assert_memory_equal(to, expected, sizeof to);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(copies_are_exact),
         cmocka_unit_test(in_order_in_any_way),
         cmocka_unit_test(as_dense_as_promised),
         cmocka_unit_test(full),
